@@ -1,0 +1,112 @@
+// The greeting and the option haggling of one connection: bytes in, an action out.
+// It does no I/O and keeps no time: the connection that owns it reads, sends, and enforces the deadline. One
+// thread at a time. What of the specification it speaks, and every limit, stands in protocol/README.md.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <system_error>
+#include <vector>
+
+#include "protocol/constants.hpp"
+#include "protocol/messages.hpp"
+#include "protocol/terms.hpp"
+
+namespace aionbd::protocol {
+
+// What one client may ask of one handshake. Past the first and the last the connection is dropped.
+struct handshake_limits {
+  std::uint32_t options_max = 1024;  // Tools that list exports ask two or three options for each of them.
+  std::uint32_t option_length_max =
+      16U << 10U;  // Data kept in memory; longer data is skipped and answered ERR_TOO_BIG.
+  std::uint64_t total_bytes_max = 1U << 20U;  // Headers and data of all options together.
+  std::size_t list_bytes_per_send =
+      64U << 10U;  // A long LIST is answered in several sends, each about this long.
+};
+
+class handshake {
+ public:
+  enum class step {
+    need_bytes,          // All of `received` was used; call again with more.
+    send,                // Send output(), then call again with what was not consumed.
+    enter_transmission,  // Send output() if it is not empty; what was not consumed are requests.
+    close,               // Send output() if it is not empty, then close.
+  };
+
+  struct action {
+    step what = step::need_bytes;
+    std::size_t consumed = 0;  // Bytes of `received` that were used up.
+    std::error_code why;       // Set when the peer broke a rule or a limit; empty for an orderly end.
+  };
+
+  // `exports` must outlive the handshake and the terms it agrees.
+  explicit handshake(std::span<const export_info> exports, handshake_limits limits = {});
+
+  // The first call, with nothing received, returns the greeting. At most one option is answered per call, so
+  // that output stays bounded. After enter_transmission or close there is nothing more to do; the same step
+  // is returned.
+  [[nodiscard]] action resume(std::span<const std::byte> received);
+
+  // Valid until the next resume().
+  [[nodiscard]] std::span<const std::byte> output() const noexcept { return output_; }
+
+  // Complete once enter_transmission was returned.
+  [[nodiscard]] const terms& agreed() const noexcept { return agreed_; }
+
+  // From now on every option is answered ERR_SHUTDOWN, except ABORT; EXPORT_NAME, which cannot be, ends the
+  // connection.
+  void shut_down() noexcept { shutting_down_ = true; }
+
+ private:
+  enum class state {
+    greeting,       // Nothing was sent yet.
+    client_flags,   // Waiting for the client's 32 bits of flags.
+    option_header,  // Between options: waiting for the next one's 16 bytes.
+    option_data,    // Collecting the data of option_ in input_.
+    skipping,       // Reading the data of option_ without keeping it: not needed, or too long.
+    listing,        // In the middle of the answer to LIST, with exports_[listed_] up next; no bytes are read.
+    agreed,         // Over: the transmission phase has begun.
+    closed,         // Over: the connection ends.
+  };
+
+  struct outcome {
+    step what = step::need_bytes;
+    std::error_code why;
+  };
+
+  void await(state next, std::uint32_t length);
+  std::size_t gather(std::span<const std::byte> received);
+  outcome advance();
+  outcome accept_client_flags();
+  outcome begin_option();
+  outcome answer_option();
+  outcome answer_export_name();
+  outcome answer_list();
+  outcome continue_list();
+  outcome answer_export_query();
+  outcome reply(option_reply what, std::string_view sentence = {});
+  outcome enter(const export_info& chosen, bool block_sizes_requested);
+  outcome close(std::error_code why = {});
+  const export_info* find(std::string_view name) const noexcept;
+  void describe(const export_info& offered, const export_query& asked);
+
+  std::span<const export_info> exports_;
+  handshake_limits limits_;
+  state state_ = state::greeting;
+  terms agreed_;
+  bool fixed_newstyle_ = false;
+  bool shutting_down_ = false;
+
+  option_header option_;  // The one being read or answered.
+  std::uint32_t options_seen_ = 0;
+  std::uint64_t bytes_left_ = 0;  // Of limits_.total_bytes_max.
+  std::uint32_t awaited_ = 0;     // Bytes that the present state still lacks.
+  std::size_t listed_ = 0;
+  std::vector<std::byte>
+      input_;  // What the present state has; grows with what arrived, never with what is announced.
+  std::vector<std::byte> output_;
+};
+
+}  // namespace aionbd::protocol

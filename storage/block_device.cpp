@@ -1,0 +1,198 @@
+#include "storage/block_device.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "storage/zeroing.hpp"
+
+namespace aionbd::storage {
+
+namespace {
+
+operation& operation_of(void* owner) {
+  return *static_cast<operation*>(owner);
+}
+
+}  // namespace
+
+block_device::block_device(const geometry& shape, const descriptors& file)
+    : shape_(shape),
+      file_(file),
+      syncs_(file.direct),
+      can_punch_hole_(shape.can_punch_hole),
+      can_zero_range_(shape.can_zero_range),
+      can_discard_(shape.can_discard) {}
+
+// What of a range is done by direct I/O. Empty past direct_end.
+padded_range block_device::direct_part(std::uint64_t offset, std::uint64_t length) const {
+  if (offset >= shape_.direct_end) return {};
+  return pad(offset, std::min(length, shape_.direct_end - offset), shape_.alignment);
+}
+
+std::uint64_t block_device::scratch_length(operation_kind kind, const padded_range& blocks) const {
+  if (kind != operation_kind::write || blocks.is_exact()) return 0;
+  return read_modify_write::scratch_length(shape_.alignment);
+}
+
+memory_layout block_device::layout(operation_kind kind, std::uint64_t offset, std::uint64_t length) const {
+  const padded_range blocks = direct_part(offset, length);
+  const std::uint64_t payload = scratch_length(kind, blocks) + blocks.head;
+  return {.size = payload + length + blocks.tail, .payload = payload};
+}
+
+void block_device::submit(operation& op, io_queue& queue) {
+  assert(op.offset <= shape_.size && op.length <= shape_.size - op.offset);
+  op.device_ = this;
+  op.queue_ = &queue;
+  op.failure = {};
+  if (op.kind == operation_kind::flush) return flush(op);
+  if (op.length == 0) return resume_later(op, &block_device::finish);
+
+  op.blocks_ = direct_part(op.offset, op.length);
+  switch (op.kind) {
+    case operation_kind::read:
+      return read(op);
+    case operation_kind::write:
+      return lock(op, op.offset, op.length, &block_device::write_locked);
+    case operation_kind::trim:
+    case operation_kind::write_zeroes:
+      return zeroing::start(*this, op);
+    case operation_kind::flush:
+      return;
+  }
+}
+
+void block_device::read(operation& op) {
+  if (!has_direct_part(op)) return read_buffered(op);
+  op.transfer_.start(*op.queue_,
+                     {.op = io_op::read,
+                      .fd = file_.direct,
+                      .offset = op.blocks_.offset,
+                      .length = op.blocks_.length,
+                      .alignment = shape_.alignment,
+                      .memory = op.memory},
+                     &op, &block_device::on_direct_read);
+}
+
+void block_device::lock(operation& op, std::uint64_t offset, std::uint64_t length, step held) {
+  assert(!shape_.read_only);
+  const std::uint64_t end = offset + length;
+  // Buffered writes do not read and write back what is beside them, so they claim their bytes and no more.
+  op.claim_.begin = offset < shape_.direct_end ? round_down(offset, shape_.alignment) : offset;
+  op.claim_.end = end <= shape_.direct_end ? round_up(end, shape_.alignment) : end;
+  op.claim_.owner = &op;
+  op.claim_.granted = [](range_lock::claim& claim) {
+    operation& waiting = operation_of(claim.owner);
+    waiting.queue_->post(waiting.message_);
+  };
+  op.resume_ = held;
+  op.message_.owner = &op;
+  op.message_.hook = &block_device::on_message;
+  if (writes_.acquire(op.claim_)) held(op);
+}
+
+void block_device::resume_later(operation& op, step next) {
+  op.resume_ = next;
+  op.message_.owner = &op;
+  op.message_.hook = &block_device::on_message;
+  op.queue_->post(op.message_);
+}
+
+void block_device::on_message(io_request& request) {
+  operation& op = operation_of(request.owner);
+  op.resume_(op);
+}
+
+void block_device::on_direct_read(void* owner, std::error_code failure) {
+  operation& op = operation_of(owner);
+  op.failure = failure;
+  if (failure || !op.device_->has_buffered_part(op)) return finish(op);
+  read_buffered(op);
+}
+
+void block_device::read_buffered(operation& op) {
+  op.device_->transfer_buffered(op, io_op::buffered_read, &block_device::on_all_read);
+}
+
+void block_device::on_all_read(void* owner, std::error_code failure) {
+  operation& op = operation_of(owner);
+  op.failure = failure;
+  finish(op);
+}
+
+void block_device::write_locked(operation& op) {
+  block_device& device = *op.device_;
+  if (!has_direct_part(op)) return write_buffered(op);
+  const std::uint64_t alignment = device.shape_.alignment;
+  if (!op.blocks_.is_exact()) {
+    op.rmw_.start({op.queue_, device.file_.direct, alignment}, op.blocks_, op.memory, op.durable, &op,
+                  &block_device::on_direct_written);
+    return;
+  }
+  op.transfer_.start(*op.queue_,
+                     {.op = io_op::write,
+                      .fd = device.file_.direct,
+                      .offset = op.blocks_.offset,
+                      .length = op.blocks_.length,
+                      .alignment = alignment,
+                      .memory = op.memory,
+                      .durable = op.durable},
+                     &op, &block_device::on_direct_written);
+}
+
+void block_device::on_direct_written(void* owner, std::error_code failure) {
+  operation& op = operation_of(owner);
+  if (failure || !op.device_->has_buffered_part(op)) return on_all_written(owner, failure);
+  write_buffered(op);
+}
+
+void block_device::write_buffered(operation& op) {
+  op.device_->transfer_buffered(op, io_op::buffered_write, &block_device::on_all_written);
+}
+
+void block_device::transfer_buffered(operation& op, io_op what, transfer::continuation next) {
+  const std::uint64_t begin = std::max(op.offset, shape_.direct_end);
+  const std::uint64_t in_memory = scratch_length(op.kind, op.blocks_) + op.blocks_.head + (begin - op.offset);
+  op.transfer_.start(*op.queue_,
+                     {.op = what,
+                      .fd = file_.buffered,
+                      .offset = begin,
+                      .length = op.offset + op.length - begin,
+                      .memory = op.memory + in_memory,
+                      .durable = op.durable},
+                     &op, next);
+}
+
+void block_device::on_all_written(void* owner, std::error_code failure) {
+  operation& op = operation_of(owner);
+  block_device& device = *op.device_;
+  op.failure = failure;
+  device.unlock(op);
+  // It cannot be told whether the write failed or the sync that it implies, which may have been other
+  // writes'.
+  if (failure && op.durable) device.syncs_.note_failure(failure);
+  if (op.durable) device.hear_of_failed_syncs(op);
+  finish(op);
+}
+
+void block_device::flush(operation& op) {
+  op.flush_.queue = op.queue_;
+  op.flush_.owner = &op;
+  op.flush_.done = &block_device::on_flushed;
+  syncs_.join(op.flush_);
+}
+
+void block_device::on_flushed(void* owner, std::error_code failure) {
+  operation& op = operation_of(owner);
+  op.failure = failure;
+  op.device_->hear_of_failed_syncs(op);
+  finish(op);
+}
+
+void block_device::hear_of_failed_syncs(operation& op) {
+  if (op.witness == nullptr) return;
+  const std::error_code unheard = syncs_.unheard_failure(*op.witness);
+  if (!op.failure) op.failure = unheard;
+}
+
+}  // namespace aionbd::storage

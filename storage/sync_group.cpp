@@ -1,0 +1,96 @@
+#include "storage/sync_group.hpp"
+
+#include <utility>
+
+namespace aionbd::storage {
+
+namespace {
+
+void deliver(io_request& message) {
+  auto* const flush = static_cast<sync_group::waiter*>(message.owner);
+  flush->done(flush->owner, flush->failure);
+}
+
+}  // namespace
+
+void sync_group::join(waiter& flush) {
+  flush.next = nullptr;
+  {
+    const std::lock_guard guard(mutex_);
+    if (waiting_.last != nullptr) {
+      waiting_.last->next = &flush;
+    } else {
+      waiting_.first = &flush;
+    }
+    waiting_.last = &flush;
+    // The sync that is running may have passed the data this flush is about; the next one has not.
+    if (running_) return;
+    running_ = true;
+    served_ = std::exchange(waiting_, {});
+  }
+  begin(*flush.queue);
+}
+
+void sync_group::begin(io_queue& queue) {
+  runner_ = &queue;
+  io_.op = io_op::sync;
+  io_.fd = fd_;
+  io_.owner = this;
+  io_.hook = &sync_group::on_synced;
+  queue.submit(io_);
+}
+
+void sync_group::on_synced(io_request& request) {
+  static_cast<sync_group*>(request.owner)->end();
+}
+
+void sync_group::end() {
+  const std::error_code failure = io_.result < 0
+                                      ? std::error_code(static_cast<int>(-io_.result), std::system_category())
+                                      : std::error_code();
+  if (failure) note_failure(failure);
+
+  io_queue& runner = *runner_;
+  waiter_list done = std::exchange(served_, {});
+  bool again = false;
+  {
+    const std::lock_guard guard(mutex_);
+    served_ = std::exchange(waiting_, {});
+    again = running_ = served_.first != nullptr;
+  }
+  if (again) begin(runner);
+
+  while (waiter* const flush = done.first) {
+    done.first = flush->next;
+    flush->failure = failure;
+    if (flush->queue == &runner) {
+      flush->done(flush->owner, failure);
+    } else {
+      flush->message.owner = flush;
+      flush->message.hook = &deliver;
+      flush->queue->post(flush->message);
+    }
+  }
+}
+
+void sync_group::note_failure(std::error_code failure) {
+  const std::lock_guard guard(mutex_);
+  ++failures_;
+  last_failure_ = failure;
+  told_ = false;
+}
+
+std::error_code sync_group::unheard_failure(sync_witness& witness) {
+  const std::lock_guard guard(mutex_);
+  if (witness.failures_seen == failures_) return {};
+  witness.failures_seen = failures_;
+  told_ = true;
+  return last_failure_;
+}
+
+sync_witness sync_group::new_witness() {
+  const std::lock_guard guard(mutex_);
+  return {.failures_seen = told_ ? failures_ : failures_ - 1};
+}
+
+}  // namespace aionbd::storage

@@ -1,0 +1,69 @@
+// Flushes of one file from all loops: those that wait together share one sync, and a failed sync is
+// remembered until every witness has heard of it.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <system_error>
+
+#include "storage/io_queue.hpp"
+
+namespace aionbd::storage {
+
+// What one client knows of failed syncs. Linux reports a failure once per open file; many clients share ours,
+// so the group keeps count and each witness compares.
+struct sync_witness {
+  std::uint64_t failures_seen = 0;
+};
+
+class sync_group {
+ public:
+  // One flush. Owned by the caller, at a stable address until `done` runs on the thread of `queue`.
+  struct waiter {
+    io_queue* queue = nullptr;
+    void* owner = nullptr;
+    void (*done)(void* owner, std::error_code failure) = nullptr;
+
+    // The group's own.
+    io_request message;
+    std::error_code failure;
+    waiter* next = nullptr;
+  };
+
+  explicit sync_group(int fd) : fd_(fd) {}
+
+  // Calls back when a sync that began after this call has ended. Any thread, the one that runs waiter.queue.
+  void join(waiter& flush);
+
+  // A durable write failed: whatever else that sync covered may be lost as well.
+  void note_failure(std::error_code failure);
+
+  // The failure that `witness` has not heard of yet, if there is one; it counts as heard.
+  [[nodiscard]] std::error_code unheard_failure(sync_witness& witness);
+
+  // A new client answers for nothing that happened before it, unless nobody has been told.
+  [[nodiscard]] sync_witness new_witness();
+
+ private:
+  struct waiter_list {
+    waiter* first = nullptr;
+    waiter* last = nullptr;
+  };
+  void begin(io_queue& queue);
+  static void on_synced(io_request& request);
+  void end();
+
+  const int fd_;
+  std::mutex mutex_;
+  bool running_ = false;
+  waiter_list waiting_;  // came while a sync was running; guarded by mutex_
+  waiter_list served_;   // by the sync that is running; touched only by whoever runs it
+  io_queue* runner_ = nullptr;
+  io_request io_;
+
+  std::uint64_t failures_ = 0;  // guarded by mutex_, as the two below
+  std::error_code last_failure_;
+  bool told_ = true;
+};
+
+}  // namespace aionbd::storage

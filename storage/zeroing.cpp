@@ -1,0 +1,185 @@
+#include "storage/zeroing.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+namespace aionbd::storage {
+
+namespace {
+
+// How file systems and drivers say that they do not know a way of zeroing.
+bool is_unsupported(std::int64_t result) {
+  return result == -EOPNOTSUPP || result == -ENOSYS || result == -ENOTTY || result == -ENODEV;
+}
+
+}  // namespace
+
+zeroing::zero_memory::zero_memory(std::size_t size, std::size_t align)
+    : data(static_cast<std::byte*>(::operator new (size, std::align_val_t{align}, std::nothrow))),
+      alignment(align) {
+  if (data != nullptr) std::memset(data, 0, size);
+}
+
+zeroing::zero_memory::~zero_memory() {
+  ::operator delete (data, std::align_val_t{alignment});
+}
+
+void zeroing::start(block_device& device, operation& op) {
+  // Not part of the hot path: a job of its own, which deletes itself in end().
+  auto* const job = new zeroing(device, op);
+  if (job->method_ == method::write && op.only_if_fast && job->inner_.begin != job->inner_.end) {
+    op.failure = std::make_error_code(std::errc::operation_not_supported);
+    delete job;
+    return block_device::resume_later(op, &block_device::finish);
+  }
+  // Started from the drain, so that nothing ends inside submit().
+  op.owner_job_ = job;
+  block_device::resume_later(op,
+                             [](operation& ready) { static_cast<zeroing*>(ready.owner_job_)->next_step(); });
+}
+
+zeroing::zeroing(block_device& device, operation& op)
+    : device_(device),
+      op_(op),
+      inner_(shrink(op.offset, op.length, device.shape_.zeroing_granularity)),
+      method_(best_method()),
+      done_until_(inner_.begin) {}
+
+zeroing::method zeroing::best_method() const {
+  if (op_.kind == operation_kind::trim) {
+    if (device_.can_discard_) return method::discard;
+    return device_.can_punch_hole_ ? method::punch_hole : method::nothing;
+  }
+  if (device_.can_punch_hole_ && !op_.keep_allocated) return method::punch_hole;
+  return device_.can_zero_range_ ? method::zero_range : method::write;
+}
+
+void zeroing::next_step() {
+  if (method_ == method::nothing) return end({});
+  if (done_until_ < inner_.end) {
+    const std::uint64_t length_max = method_ == method::write ? write_length_max : step_length_max;
+    const std::uint64_t step_end = std::min(inner_.end, done_until_ + length_max);
+    if (method_ != method::write) return submit_step(step_end);
+    write_zeroes(done_until_, step_end);
+    return;
+  }
+  if (op_.kind == operation_kind::trim) return end({});
+
+  // The edges come last: a refusal to do the inner part fast must come before anything is changed.
+  const std::uint64_t end_offset = op_.offset + op_.length;
+  const bool no_inner = inner_.begin == inner_.end;
+  if (!first_edge_done_) {
+    first_edge_done_ = true;
+    if (write_zeroes(op_.offset, no_inner ? end_offset : inner_.begin)) return;
+  }
+  if (!last_edge_done_ && !no_inner) {
+    last_edge_done_ = true;
+    if (write_zeroes(inner_.end, end_offset)) return;
+  }
+  end({});
+}
+
+void zeroing::submit_step(std::uint64_t step_end) {
+  step_end_ = step_end;
+  device_.lock(op_, done_until_, step_end - done_until_, &zeroing::on_held);
+}
+
+void zeroing::on_held(operation& op) {
+  auto& job = *static_cast<zeroing*>(op.owner_job_);
+  io_request& step = job.step_;
+  switch (job.method_) {
+    case method::discard:
+      step.op = io_op::discard;
+      break;
+    case method::punch_hole:
+      step.op = io_op::punch_hole;
+      break;
+    default:
+      step.op = io_op::zero_range;
+      break;
+  }
+  step.fd = job.device_.file_.direct;
+  step.offset = job.done_until_;
+  step.length = job.step_end_ - job.done_until_;
+  step.owner = &job;
+  step.hook = &zeroing::on_step_done;
+  op.queue_->submit(step);
+}
+
+void zeroing::on_step_done(io_request& request) {
+  auto& job = *static_cast<zeroing*>(request.owner);
+  job.device_.unlock(job.op_);
+  if (is_unsupported(request.result)) return job.refused();
+  if (request.result < 0) {
+    return job.end(std::error_code(static_cast<int>(-request.result), std::system_category()));
+  }
+  job.done_until_ = job.step_end_;
+  job.next_step();
+}
+
+// The file system turned out not to know the method: remember that, and go on with the next best.
+void zeroing::refused() {
+  switch (method_) {
+    case method::discard:
+      device_.can_discard_ = false;
+      break;
+    case method::punch_hole:
+      device_.can_punch_hole_ = false;
+      break;
+    default:
+      device_.can_zero_range_ = false;
+      break;
+  }
+  method_ = best_method();
+  if (method_ == method::write && op_.only_if_fast && done_until_ == inner_.begin) {
+    return end(std::make_error_code(std::errc::operation_not_supported));
+  }
+  next_step();
+}
+
+// False when there is nothing to write.
+bool zeroing::write_zeroes(std::uint64_t begin, std::uint64_t end_offset) {
+  if (begin == end_offset) return false;
+  write_.kind = operation_kind::write;
+  write_.offset = begin;
+  write_.length = end_offset - begin;
+  write_.owner = this;
+  write_.done = &zeroing::on_written;
+
+  const memory_layout needed = device_.layout(write_.kind, write_.offset, write_.length);
+  // The steps of the inner part share memory, the first being the longest. An edge gets its own: an unaligned
+  // write leaves old data around its payload.
+  const bool is_edge = done_until_ == inner_.end;
+  if (is_edge || zeroes_ == nullptr) {
+    zeroes_ =
+        std::make_unique<zero_memory>(needed.size, std::max<std::size_t>(device_.shape_.alignment, 4096));
+  }
+  if (zeroes_->data == nullptr) {
+    end(std::make_error_code(std::errc::not_enough_memory));
+    return true;
+  }
+  write_.memory = zeroes_->data;
+  device_.submit(write_, *op_.queue_);
+  return true;
+}
+
+void zeroing::on_written(operation& write) {
+  auto& job = *static_cast<zeroing*>(write.owner);
+  if (write.failure) return job.end(write.failure);
+  if (job.done_until_ < job.inner_.end) job.done_until_ = write.offset + write.length;
+  job.next_step();
+}
+
+void zeroing::end(std::error_code failure) {
+  operation& op = op_;
+  block_device& device = device_;
+  delete this;
+  op.failure = failure;
+  // The zeroes, and that blocks were freed or changed hands, become durable together.
+  if (!failure && op.durable) return device.flush(op);
+  block_device::finish(op);
+}
+
+}  // namespace aionbd::storage

@@ -89,7 +89,7 @@ def is_chosen(preset, name, labels):
         return bool(labels & {"unit", "fuzz"})
     if preset == "asan":
         return bool(labels & {"unit", "integration"})
-    return "loops" in labels or ("unit" in labels and not name.startswith("protocol: "))
+    return "loops" in labels or ("unit" in labels and not name.startswith("protocol:"))
 
 def quoted(value):  # As one argument of CMake's language, whatever is in it.
     text = ";".join(value) if isinstance(value, list) else str(value)
@@ -101,9 +101,15 @@ for preset in sys.argv[1:]:
     listing = subprocess.run(["ctest", "--test-dir", f"build/{preset}", "--show-only=json-v1"],
                              check=True, stdout=subprocess.PIPE).stdout
     prefix = os.environ["FIXED_ADDRESSES"].split() if preset in ("asan", "tsan") else []
-    for test in json.loads(listing)["tests"]:
-        properties = {entry["name"]: entry["value"] for entry in test.get("properties", [])}
-        if not is_chosen(preset, test["name"], set(properties.get("LABELS", []))):
+    tests = [(test, {entry["name"]: entry["value"] for entry in test.get("properties", [])})
+             for test in json.loads(listing)["tests"]]
+    chosen = {test["name"] for test, properties in tests
+              if is_chosen(preset, test["name"], set(properties.get("LABELS", [])))}
+    fixtures = {fixture for test, properties in tests if test["name"] in chosen
+                for fixture in properties.get("FIXTURES_REQUIRED", [])}
+    for test, properties in tests:
+        served = properties.get("FIXTURES_SETUP", []) + properties.get("FIXTURES_CLEANUP", [])
+        if test["name"] not in chosen and not fixtures.intersection(served):
             continue
         if "command" not in test:
             sys.exit(f"{preset}: the program of test '{test['name']}' was not built")

@@ -16,11 +16,12 @@
 
 namespace aionbd::protocol {
 
-// What one client may ask of one handshake. Past the first and the last the connection is dropped.
+// What one client may ask of one handshake. Past options_max or total_bytes_max the connection is dropped; an
+// option longer than option_length_max is read without being kept, and answered ERR_TOO_BIG if its data was
+// needed.
 struct handshake_limits {
   std::uint32_t options_max = 1024;  // Tools that list exports ask two or three options for each of them.
-  std::uint32_t option_length_max =
-      16U << 10U;  // Data kept in memory; longer data is skipped and answered ERR_TOO_BIG.
+  std::uint32_t option_length_max = 16U << 10U;
   std::uint64_t total_bytes_max = 1U << 20U;  // Headers and data of all options together.
   std::size_t list_bytes_per_send =
       64U << 10U;  // A long LIST is answered in several sends, each about this long.

@@ -1,0 +1,206 @@
+#include "storage/block_file.hpp"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <system_error>
+
+#include "storage/alignment.hpp"
+#include "storage/device_facts.hpp"
+#include "storage/image_lock.hpp"
+
+namespace aionbd::storage {
+
+namespace {
+
+using reason = open_error::reason;
+
+constexpr std::uint32_t page = 4096;
+constexpr std::uint32_t granularity_max = 65536;
+constexpr mode_t only_the_owner = 0600;
+
+std::string system_says(int error) {
+  return std::system_category().message(error);
+}
+
+[[noreturn]] void refuse(const std::string& path, const std::string& doing, int error) {
+  throw open_error(reason::refused, doing + " " + path + ": " + system_says(error));
+}
+
+// Removes a file that was created for an open that did not succeed.
+class undo_creation {
+ public:
+  explicit undo_creation(const std::string& path) : path_(&path) {}
+  undo_creation(const undo_creation&) = delete;
+  undo_creation& operator=(const undo_creation&) = delete;
+  ~undo_creation() {
+    if (path_ != nullptr) ::unlink(path_->c_str());
+  }
+  void keep() { path_ = nullptr; }
+
+ private:
+  const std::string* path_;
+};
+
+void fill_new_file(int fd, const block_file::request& wanted) {
+  const auto size = static_cast<off_t>(*wanted.create_size);
+  if (::ftruncate(fd, size) != 0) refuse(wanted.path, "cannot give its size to", errno);
+  if (!wanted.preallocate) return;
+  if (::fallocate(fd, 0, 0, size) != 0) refuse(wanted.path, "cannot allocate the space of", errno);
+}
+
+// True if the file was not there and is now.
+bool create_if_missing(const block_file::request& wanted) {
+  if (!wanted.create_size) return false;
+  const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
+  const file_descriptor fresh(::open(wanted.path.c_str(), flags, only_the_owner));
+  if (!fresh && errno == EEXIST) return false;
+  if (!fresh) refuse(wanted.path, "cannot create", errno);
+  undo_creation undo(wanted.path);
+  fill_new_file(fresh.get(), wanted);
+  undo.keep();
+  return true;
+}
+
+// Looks before opening: to open a pipe would wait, and to open a tape would rewind it.
+struct stat look_at(const std::string& path) {
+  struct stat facts {};
+  if (::stat(path.c_str(), &facts) != 0) {
+    if (errno == ENOENT) throw open_error(reason::missing, path + " does not exist");
+    refuse(path, "cannot look at", errno);
+  }
+  if (S_ISREG(facts.st_mode) || S_ISBLK(facts.st_mode)) return facts;
+  const char* const kind = S_ISDIR(facts.st_mode)    ? "a directory"
+                           : S_ISFIFO(facts.st_mode) ? "a pipe"
+                           : S_ISCHR(facts.st_mode)  ? "a character device"
+                           : S_ISSOCK(facts.st_mode) ? "a socket"
+                                                     : "something else";
+  throw open_error(reason::wrong_kind,
+                   path + " is " + kind + "; only regular files and block devices can be served");
+}
+
+}  // namespace
+
+block_file block_file::open(const request& wanted) {
+  block_file file;
+  file.path_ = wanted.path;
+  file.direct_ = wanted.direct;
+  file.created_ = create_if_missing(wanted);
+  undo_creation undo(wanted.path);
+  if (!file.created_) undo.keep();
+
+  file.shape_.is_block_device = S_ISBLK(look_at(wanted.path).st_mode);
+  file.shape_.read_only = wanted.read_only;
+  file.open_descriptors(wanted);
+  file.lock(wanted);
+  file.measure(wanted);
+  file.find_alignment();
+  file.find_abilities();
+  undo.keep();
+  return file;
+}
+
+void block_file::open_descriptors(const request& wanted) {
+  const int access = (wanted.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  // A writable block device is claimed: the system then refuses to mount it, and us if it is mounted.
+  const int claim = shape_.is_block_device && !wanted.read_only ? O_EXCL : 0;
+  main_ = file_descriptor(::open(wanted.path.c_str(), access | claim | (wanted.direct ? O_DIRECT : 0)));
+  if (main_) return;
+  const int error = errno;
+  if (error == EBUSY) {
+    throw open_error(reason::in_use,
+                     wanted.path + " is in use by the system (mounted, or part of an array?)");
+  }
+  if (error == EINVAL && wanted.direct) {
+    const file_descriptor plain(::open(wanted.path.c_str(), O_RDONLY | O_CLOEXEC));
+    const std::string system = plain ? file_system_name(plain.get()) : "unknown";
+    throw open_error(reason::no_direct_io, wanted.path + " is on a file system (" + system +
+                                               ") that refuses direct I/O (O_DIRECT)");
+  }
+  refuse(wanted.path, wanted.read_only ? "cannot open" : "cannot open for writing", error);
+}
+
+void block_file::lock(const request& wanted) const {
+  try {
+    if (lock_image(main_.get(), wanted.read_only ? image_use::read : image_use::write)) return;
+  } catch (const std::system_error& error) {
+    refuse(wanted.path, "cannot lock", error.code().value());
+  }
+  throw open_error(
+      reason::in_use,
+      wanted.path + (wanted.read_only ? " is open for writing by another process"
+                                      : " is in use by another process, and writing needs it alone"));
+}
+
+void block_file::measure(const request& wanted) {
+  struct stat facts {};
+  if (::fstat(main_.get(), &facts) != 0) refuse(wanted.path, "cannot look at", errno);
+  shape_.size = static_cast<std::uint64_t>(facts.st_size);
+  dev_t disk = facts.st_dev;
+  if (shape_.is_block_device) {
+    disk = facts.st_rdev;
+    if (::ioctl(main_.get(), BLKGETSIZE64, &shape_.size) != 0)
+      refuse(wanted.path, "cannot ask the size of", errno);
+  }
+  if (shape_.size == 0) throw open_error(reason::empty, wanted.path + " is empty: there is nothing to serve");
+
+  const auto best =
+      static_cast<std::uint32_t>(std::clamp<blksize_t>(facts.st_blksize, page, granularity_max));
+  shape_.preferred_io = std::bit_floor(best);
+  shape_.rotational = disk_queue_attribute(disk, "rotational").value_or(0) != 0;
+  if (shape_.is_block_device && !shape_.read_only) {
+    shape_.can_discard = disk_queue_attribute(disk, "discard_max_bytes").value_or(0) != 0;
+    // Without the disk's help the kernel would write zeroes; then we do so ourselves, asynchronously.
+    shape_.can_punch_hole = shape_.can_zero_range =
+        disk_queue_attribute(disk, "write_zeroes_max_bytes").value_or(0) != 0;
+  }
+}
+
+void block_file::find_alignment() {
+  if (!direct_) return;  // alignment 1, direct_end 0
+  const auto alignment = direct_io_alignment(main_.get(), shape_.is_block_device);
+  if (!alignment) {
+    throw open_error(reason::no_direct_io, path_ + " is on a file system (" + file_system_name(main_.get()) +
+                                               ") that refuses direct I/O");
+  }
+  shape_.alignment = *alignment;
+  shape_.direct_end = shape_.size;
+  if (is_aligned(shape_.size, shape_.alignment)) return;
+
+  shape_.direct_end = round_down(shape_.size, std::max(shape_.alignment, page));
+  const int access = (shape_.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
+  // By way of /proc: the same file, even if the path has come to mean another.
+  const std::string same = "/proc/self/fd/" + std::to_string(main_.get());
+  buffered_ = file_descriptor(::open(same.c_str(), access));
+  if (!buffered_) refuse(path_, "cannot open a second time", errno);
+  // No read-ahead: it would bring pages into the cache that belong to direct I/O.
+  (void)::posix_fadvise(buffered_.get(), 0, 0, POSIX_FADV_RANDOM);
+}
+
+void block_file::find_abilities() {
+  struct statfs system {};
+  std::uint64_t block = page;
+  if (!shape_.is_block_device && ::fstatfs(main_.get(), &system) == 0) {
+    block = std::bit_ceil(static_cast<std::uint64_t>(std::max<long>(system.f_bsize, page)));
+  }
+  shape_.zeroing_granularity =
+      std::max(static_cast<std::uint32_t>(std::min<std::uint64_t>(block, granularity_max)), shape_.alignment);
+
+  if (shape_.is_block_device || shape_.read_only) return;
+  // A hole past the end changes nothing and shows whether the file system can make holes.
+  const auto past_end = static_cast<off_t>(round_up(shape_.size, granularity_max));
+  const int outcome = ::fallocate(main_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, past_end, page);
+  shape_.can_punch_hole = outcome == 0 || (errno != EOPNOTSUPP && errno != ENOSYS);
+  // Whether it can zero a range shows at the first attempt; there is none that changes nothing.
+  shape_.can_zero_range = true;
+}
+
+}  // namespace aionbd::storage

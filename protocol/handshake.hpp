@@ -20,11 +20,13 @@ namespace aionbd::protocol {
 // option longer than option_length_max is read without being kept, and answered ERR_TOO_BIG if its data was
 // needed.
 struct handshake_limits {
-  std::uint32_t options_max = 1024;  // Tools that list exports ask two or three options for each of them.
+  // Tools that list exports ask two or three options for each of them.
+  std::uint32_t options_max = 1024;
   std::uint32_t option_length_max = 16U << 10U;
-  std::uint64_t total_bytes_max = 1U << 20U;  // Headers and data of all options together.
-  std::size_t list_bytes_per_send =
-      64U << 10U;  // A long LIST is answered in several sends, each about this long.
+  // Headers and data of all options together.
+  std::uint64_t total_bytes_max = 1U << 20U;
+  // A long LIST is answered in several sends, each about this long.
+  std::size_t list_bytes_per_send = 64U << 10U;
 };
 
 class handshake {
@@ -105,8 +107,8 @@ class handshake {
   std::uint64_t bytes_left_ = 0;  // Of limits_.total_bytes_max.
   std::uint32_t awaited_ = 0;     // Bytes that the present state still lacks.
   std::size_t listed_ = 0;
-  std::vector<std::byte>
-      input_;  // What the present state has; grows with what arrived, never with what is announced.
+  // What the present state has received. It grows with what arrived, never with what is announced.
+  std::vector<std::byte> input_;
   std::vector<std::byte> output_;
 };
 

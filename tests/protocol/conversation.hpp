@@ -181,8 +181,7 @@ class script {
     bool shuts_down;
   };
 
-  // What must have been said once `received` bytes have arrived; `early`: the shutdown there has not begun
-  // yet.
+  // What must have been said once `received` bytes have arrived.
   [[nodiscard]] byte_vector expected_output(std::size_t received) const {
     byte_vector result;
     std::size_t end = 0;

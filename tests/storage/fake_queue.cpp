@@ -1,0 +1,340 @@
+#include "tests/storage/fake_queue.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+
+#include "storage/alignment.hpp"
+
+namespace aionbd::storage {
+
+namespace {
+
+bool is_read(io_op op) {
+  return op == io_op::read || op == io_op::buffered_read;
+}
+bool is_write(io_op op) {
+  return op == io_op::write || op == io_op::buffered_write;
+}
+bool is_zeroing(io_op op) {
+  return op == io_op::punch_hole || op == io_op::zero_range || op == io_op::discard;
+}
+bool is_direct(io_op op) {
+  return op == io_op::read || op == io_op::write;
+}
+bool is_change(io_op op) {
+  return is_write(op) || is_zeroing(op);
+}
+
+bool overlap(const io_request& one, const io_request& other) {
+  return one.offset < other.offset + other.length && other.offset < one.offset + one.length;
+}
+
+}  // namespace
+
+const char* name_of(io_op op) {
+  constexpr std::array<const char*, fake_disk::op_count> names{
+      "read", "write", "buffered_read", "buffered_write", "sync", "punch_hole", "zero_range", "discard"};
+  return names[static_cast<std::size_t>(op)];
+}
+
+fake_disk::fake_disk(const geometry& shape, std::uint64_t seed)
+    : shape_(shape),
+      generator_(seed),
+      image_(shape.size),
+      completed_(shape.size),
+      stable_(shape.size),
+      completed_versions_(shape.size),
+      stable_versions_(shape.size) {}
+
+fake_disk::~fake_disk() {
+  if (!flights_.empty()) std::abort();
+}
+
+descriptors fake_disk::file() const {
+  return {.direct = shape_.direct_end == 0 ? buffered_fd : direct_fd, .buffered = buffered_fd};
+}
+
+std::uint64_t fake_disk::random(std::uint64_t limit) {
+  return generator_() % limit;
+}
+
+void fake_disk::complain(const char* what, const io_request& request) {
+  violations_.push_back(std::string(what) + ": " + name_of(request.op) + " of " +
+                        std::to_string(request.length) + " bytes at " + std::to_string(request.offset));
+}
+
+void fake_disk::take(io_request& request, fake_queue& home) {
+  const std::lock_guard guard(mutex_);
+  check(request);
+  check_conflicts(request);
+  ++counts_[static_cast<std::size_t>(request.op)];
+  log_.push_back({request.op, request.offset, request.length, request.durable});
+  flight& moving = flights_.emplace_back();
+  moving.request = &request;
+  moving.home = &home;
+  moving.goal = goal_of(request);
+  moving.error = injected_error(request.op);
+  if (moving.error != 0 && moving.goal != 0) moving.goal = random(moving.goal);
+  if (moving.error != 0 && is_zeroing(request.op)) moving.goal = 0;
+}
+
+void fake_disk::check(const io_request& request) {
+  const io_op op = request.op;
+  if (op == io_op::sync) {
+    if (request.fd != file().direct) complain("wrong descriptor", request);
+    return;
+  }
+  if (request.length == 0) complain("empty", request);
+  if (request.offset + request.length > shape_.size) return complain("past the end", request);
+  if (is_direct(op)) {
+    const auto address = reinterpret_cast<std::uintptr_t>(request.memory);
+    const bool aligned = is_aligned(request.offset, shape_.alignment) &&
+                         is_aligned(request.length, shape_.alignment) &&
+                         is_aligned(address, shape_.alignment);
+    if (!aligned) complain("not aligned", request);
+    if (request.offset + request.length > shape_.direct_end) complain("direct past direct_end", request);
+    if (request.fd != direct_fd) complain("wrong descriptor", request);
+  } else if (is_zeroing(op)) {
+    const bool aligned = is_aligned(request.offset, shape_.zeroing_granularity) &&
+                         is_aligned(request.length, shape_.zeroing_granularity);
+    if (!aligned) complain("not whole blocks", request);
+    if (request.fd != file().direct) complain("wrong descriptor", request);
+  } else {
+    if (request.offset < shape_.direct_end) complain("buffered before direct_end", request);
+    if (request.fd != buffered_fd) complain("wrong descriptor", request);
+  }
+}
+
+void fake_disk::check_conflicts(const io_request& request) {
+  if (!is_change(request.op)) return;
+  for (const flight& other : flights_) {
+    if (is_change(other.request->op) && overlap(request, *other.request)) {
+      complain("overlaps a change in flight", request);
+    }
+  }
+}
+
+int fake_disk::injected_error(io_op op) {
+  for (injection& each : injections_) {
+    if (each.used_up || (!each.any_op && each.op != op)) continue;
+    if (each.skip > 0) {
+      --each.skip;
+      continue;
+    }
+    each.used_up = !each.forever;
+    ++injected_;
+    return each.error;
+  }
+  return 0;
+}
+
+std::uint64_t fake_disk::goal_of(const io_request& request) {
+  if (request.op == io_op::sync) return 0;
+  const auto found =
+      std::find_if(cuts_.begin(), cuts_.end(), [&](const auto& each) { return each.op == request.op; });
+  if (found != cuts_.end()) {
+    const std::uint64_t length = std::min(found->length, request.length);
+    cuts_.erase(found);
+    return length;
+  }
+  if (!short_counts_ || is_zeroing(request.op) || random(3) != 0) return request.length;
+  const std::uint64_t block = is_direct(request.op) ? shape_.alignment : 1;
+  const std::uint64_t blocks = request.length / block;
+  return blocks <= 1 ? request.length : block * (1 + random(blocks));
+}
+
+bool fake_disk::step() {
+  const std::lock_guard guard(mutex_);
+  if (flights_.empty()) return false;
+  const auto chosen = std::next(flights_.begin(), static_cast<std::ptrdiff_t>(random(flights_.size())));
+  if (!chosen->begun) {
+    begin(*chosen);
+  } else if (chosen->transferred < chosen->goal) {
+    transfer_piece(*chosen);
+  } else {
+    finish(*chosen);
+    flights_.erase(chosen);
+  }
+  return true;
+}
+
+void fake_disk::begin(flight& moving) {
+  moving.begun = true;
+  if (moving.request->op == io_op::sync) {
+    moving.content = completed_;
+    moving.versions = completed_versions_;
+  }
+}
+
+void fake_disk::transfer_piece(flight& moving) {
+  const io_request& request = *moving.request;
+  const std::uint64_t left = moving.goal - moving.transferred;
+  const std::uint64_t piece = random(2) == 0 ? left : 1 + random(left);
+  std::byte* const place = image_.data() + request.offset + moving.transferred;
+  if (is_read(request.op)) {
+    std::memcpy(request.memory + moving.transferred, place, piece);
+  } else if (is_write(request.op)) {
+    std::memcpy(place, request.memory + moving.transferred, piece);
+  } else {
+    std::fill_n(place, piece, request.op == io_op::discard ? discarded : std::byte{0});
+  }
+  moving.transferred += piece;
+}
+
+void fake_disk::finish(flight& moving) {
+  io_request& request = *moving.request;
+  if (is_change(request.op)) {
+    ++version_;
+    const auto begin = static_cast<std::ptrdiff_t>(request.offset);
+    const auto length = static_cast<std::ptrdiff_t>(moving.transferred);
+    std::copy_n(image_.begin() + begin, length, completed_.begin() + begin);
+    std::fill_n(completed_versions_.begin() + begin, length, version_);
+    if (request.durable && moving.error == 0) {
+      make_stable(request.offset, &completed_[request.offset], &completed_versions_[request.offset],
+                  moving.transferred);
+    }
+  }
+  if (request.op == io_op::sync && moving.error == 0) {
+    make_stable(0, moving.content.data(), moving.versions.data(), shape_.size);
+  }
+  const bool counts_bytes = is_read(request.op) || is_write(request.op);
+  request.result = moving.error != 0 ? -moving.error : 0;
+  if (moving.error == 0 && counts_bytes) request.result = static_cast<std::int64_t>(moving.transferred);
+
+  const std::lock_guard guard(moving.home->done_mutex_);
+  moving.home->done_.push_back(&request);
+}
+
+void fake_disk::make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
+                            std::uint64_t length) {
+  for (std::uint64_t i = 0; i < length; ++i) {
+    if (versions[i] < stable_versions_[offset + i]) continue;
+    stable_[offset + i] = content[i];
+    stable_versions_[offset + i] = versions[i];
+  }
+}
+
+std::size_t fake_disk::in_flight() const {
+  const std::lock_guard guard(mutex_);
+  return flights_.size();
+}
+
+std::vector<std::byte> fake_disk::image() const {
+  const std::lock_guard guard(mutex_);
+  return image_;
+}
+
+std::vector<std::byte> fake_disk::stable() const {
+  const std::lock_guard guard(mutex_);
+  return stable_;
+}
+
+void fake_disk::fill(const std::vector<std::byte>& content) {
+  const std::lock_guard guard(mutex_);
+  image_ = completed_ = stable_ = content;
+}
+
+void fake_disk::cut_next(io_op op, std::uint64_t length) {
+  const std::lock_guard guard(mutex_);
+  cuts_.push_back({op, length});
+}
+
+void fake_disk::fail_nth(io_op op, std::uint64_t n, int error) {
+  const std::lock_guard guard(mutex_);
+  injections_.push_back({.op = op, .skip = n, .error = error});
+}
+
+void fake_disk::fail_nth_of_any(std::uint64_t n, int error) {
+  const std::lock_guard guard(mutex_);
+  injections_.push_back({.any_op = true, .skip = n, .error = error});
+}
+
+void fake_disk::refuse_all(io_op op, int error) {
+  const std::lock_guard guard(mutex_);
+  injections_.push_back({.op = op, .error = error, .forever = true});
+}
+
+std::uint64_t fake_disk::failures_injected() const {
+  const std::lock_guard guard(mutex_);
+  return injected_;
+}
+
+std::uint64_t fake_disk::count(io_op op) const {
+  const std::lock_guard guard(mutex_);
+  return counts_[static_cast<std::size_t>(op)];
+}
+
+std::vector<fake_disk::record> fake_disk::log() const {
+  const std::lock_guard guard(mutex_);
+  return log_;
+}
+
+void fake_disk::forget_log() {
+  const std::lock_guard guard(mutex_);
+  log_.clear();
+  counts_ = {};
+}
+
+std::vector<std::string> fake_disk::violations() const {
+  const std::lock_guard guard(mutex_);
+  return violations_;
+}
+
+fake_queue::~fake_queue() {
+  if (outstanding_ != 0 || !posted_.empty()) std::abort();
+}
+
+void fake_queue::submit(io_request& request) {
+  if (request.state != io_state::idle) std::abort();
+  ++outstanding_;
+  request.state = io_state::queued;
+  queued_.push_back(request);
+}
+
+void fake_queue::flush() {
+  while (io_request* const request = queued_.pop_front()) {
+    request->state = io_state::active;
+    disk_.take(*request, *this);
+  }
+}
+
+void fake_queue::post(io_request& request) {
+  const std::lock_guard guard(done_mutex_);
+  posted_.push_back(request);
+}
+
+std::size_t fake_queue::drain() {
+  std::vector<io_request*> ready;
+  {
+    const std::lock_guard guard(done_mutex_);
+    ready.swap(done_);
+    while (io_request* const message = posted_.pop_front()) ready.push_back(message);
+  }
+  for (io_request* request : ready) {
+    if (request->state != io_state::idle) --outstanding_;
+    request->state = io_state::idle;
+    request->hook(*request);
+  }
+  flush();
+  return ready.size();
+}
+
+void run(fake_disk& disk, const std::vector<fake_queue*>& queues) {
+  for (;;) {
+    std::size_t moved = 0;
+    for (fake_queue* queue : queues) moved += queue->drain();
+    while (disk.step()) {
+      ++moved;
+      for (fake_queue* queue : queues) moved += queue->drain();
+    }
+    if (moved == 0) return;
+  }
+}
+
+void run(fake_disk& disk, fake_queue& queue) {
+  run(disk, std::vector<fake_queue*>{&queue});
+}
+
+}  // namespace aionbd::storage

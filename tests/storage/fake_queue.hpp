@@ -1,0 +1,162 @@
+// A disk in memory and queues to it, for tests of all that lies above io_queue. The disk carries requests out
+// in a seeded random order and in pieces, may stop short or fail, and watches what no real disk tells:
+// alignment, changes in flight to the same place, what a power cut would leave.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "storage/geometry.hpp"
+#include "storage/io_queue.hpp"
+
+namespace aionbd::storage {
+
+class fake_queue;
+
+// Any thread; one mutex guards all of it.
+class fake_disk {
+ public:
+  static constexpr int direct_fd = 1000;
+  static constexpr int buffered_fd = 1001;
+  static constexpr std::size_t op_count = 8;
+
+  // What a discard leaves behind: not zeroes, for nobody may rely on them.
+  static constexpr std::byte discarded{0xDD};
+
+  fake_disk(const geometry& shape, std::uint64_t seed);
+  ~fake_disk();  // nothing may be in flight
+
+  const geometry& shape() const { return shape_; }
+  descriptors file() const;
+
+  // Moves one request in flight a random step on; false when there is none.
+  bool step();
+  std::size_t in_flight() const;
+
+  // What reads see, and what would be there after a power cut: only what a sync that began after it had
+  // completed, or a durable write, made so.
+  std::vector<std::byte> image() const;
+  std::vector<std::byte> stable() const;
+  void fill(const std::vector<std::byte>& content);
+
+  // Reads and writes may transfer less than asked, in whole blocks when direct.
+  void short_counts(bool enabled) { short_counts_ = enabled; }
+  // The next request of this kind transfers only so many bytes.
+  void cut_next(io_op op, std::uint64_t length);
+
+  // Requests are counted from 0 at the call. A failed write may have changed some of its range.
+  void fail_nth(io_op op, std::uint64_t n, int error);
+  void fail_nth_of_any(std::uint64_t n, int error);
+  void refuse_all(io_op op, int error);
+  std::uint64_t failures_injected() const;
+
+  std::uint64_t count(io_op op) const;
+  struct record {
+    io_op op;
+    std::uint64_t offset;
+    std::uint64_t length;
+    bool durable;
+  };
+  std::vector<record> log() const;  // in order of submission
+  void forget_log();
+
+  // Rules broken by whoever submitted; must be empty.
+  std::vector<std::string> violations() const;
+
+ private:
+  friend class fake_queue;
+
+  struct flight {
+    io_request* request = nullptr;
+    fake_queue* home = nullptr;
+    bool begun = false;
+    int error = 0;
+    std::uint64_t goal = 0;         // bytes to be transferred
+    std::uint64_t transferred = 0;  // bytes
+    // For syncs: what had completed when it began.
+    std::vector<std::byte> content;
+    std::vector<std::uint32_t> versions;
+  };
+  struct injection {
+    bool any_op = false;
+    io_op op = io_op::read;
+    std::uint64_t skip = 0;
+    int error = 0;
+    bool forever = false;
+    bool used_up = false;
+  };
+
+  void take(io_request& request, fake_queue& home);
+  void check(const io_request& request);
+  void check_conflicts(const io_request& request);
+  int injected_error(io_op op);
+  std::uint64_t goal_of(const io_request& request);
+  void begin(flight& moving);
+  void transfer_piece(flight& moving);
+  void finish(flight& moving);
+  void make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
+                   std::uint64_t length);
+  std::uint64_t random(std::uint64_t limit);  // 0..limit-1
+  void complain(const char* what, const io_request& request);
+
+  const geometry shape_;
+  mutable std::mutex mutex_;
+  std::mt19937_64 generator_;
+  std::list<flight> flights_;
+  std::vector<std::byte> image_;
+  std::vector<std::byte> completed_;  // as image_, of finished changes only
+  std::vector<std::byte> stable_;
+  std::vector<std::uint32_t> completed_versions_;
+  std::vector<std::uint32_t> stable_versions_;
+  std::uint32_t version_ = 0;
+  bool short_counts_ = false;
+  struct cut {
+    io_op op;
+    std::uint64_t length;
+  };
+  std::vector<cut> cuts_;
+  std::vector<injection> injections_;
+  std::uint64_t injected_ = 0;
+  std::array<std::uint64_t, op_count> counts_{};
+  std::vector<record> log_;
+  std::vector<std::string> violations_;
+};
+
+// One loop's queue to the disk. As a real one: submit(), flush() and drain() on one thread, post() on any.
+class fake_queue final : public io_queue {
+ public:
+  explicit fake_queue(fake_disk& disk) : disk_(disk) {}
+  ~fake_queue() override;  // nothing may be outstanding
+
+  void submit(io_request& request) override;
+  void flush() override;
+  void post(io_request& request) override;
+
+  // Runs the hooks of what is finished or posted; how many.
+  std::size_t drain();
+
+  std::size_t outstanding() const { return outstanding_; }
+
+ private:
+  friend class fake_disk;
+  fake_disk& disk_;
+  io_list queued_;
+  std::size_t outstanding_ = 0;
+  std::mutex done_mutex_;
+  std::vector<io_request*> done_;  // guarded by done_mutex_, as is posted_
+  io_list posted_;
+};
+
+// Steps the disk and drains the queues, all on this thread, until nothing is left to do.
+void run(fake_disk& disk, const std::vector<fake_queue*>& queues);
+void run(fake_disk& disk, fake_queue& queue);
+
+const char* name_of(io_op op);
+
+}  // namespace aionbd::storage

@@ -1,0 +1,68 @@
+// The command line as one validated struct. Pure: nothing is opened, created or resolved here.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace aionbd::server {
+
+struct tcp_address {
+  std::string host;
+  std::uint16_t port = 0;  // 0: any free one
+  bool must_exist = true;  // false: an address family that this machine lacks is no error
+
+  friend bool operator==(const tcp_address&, const tcp_address&) = default;
+};
+
+struct config {
+  std::string file;
+  std::vector<tcp_address> tcp;
+  std::vector<std::string> unix_paths;
+
+  std::string export_name;
+  std::string description;
+  bool read_only = false;
+  std::optional<std::uint64_t> create_size;  // bytes
+  bool preallocate = false;
+  bool direct = true;
+
+  unsigned threads = 1;
+  unsigned connections_max = 64;
+  std::chrono::seconds handshake_timeout{10};
+  std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;  // of each connection
+  unsigned queue_depth = 128;                                   // requests in flight of each connection
+  std::chrono::seconds drain_timeout{10};
+  std::string log_level = "info";
+};
+
+inline constexpr std::uint16_t default_port = 10809;  // IANA's for nbd
+
+// Something is wrong with the command line; what() names the knob.
+class usage_error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// --help or --version: what to print before leaving with success.
+struct just_print {
+  std::string text;
+};
+
+struct parsed {
+  config settings;
+  std::optional<just_print> instead;
+};
+
+// Throws usage_error.
+[[nodiscard]] parsed parse_command_line(int argc, const char* const* argv);
+
+// The parts, for their own tests. All throw usage_error naming `knob`.
+[[nodiscard]] std::uint64_t parse_size(const std::string& knob, const std::string& text);  // "10G" -> bytes
+[[nodiscard]] tcp_address parse_listen(const std::string& text);  // "host", "host:port", "[v6]:port"
+
+}  // namespace aionbd::server

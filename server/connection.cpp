@@ -1,0 +1,131 @@
+#include "server/connection.hpp"
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/error.hpp>
+#include <exception>
+#include <utility>
+
+#include "server/log.hpp"
+
+namespace aionbd::server {
+
+namespace {
+
+namespace asio = boost::asio;
+
+// Handshakes are short; large buffers are for those who got through one.
+constexpr std::size_t handshake_buffer = 4096;
+
+// What a client in the middle of its handshake gets when the server stops.
+constexpr std::chrono::seconds handshake_grace{1};
+
+}  // namespace
+
+connection::connection(transport::socket socket, loop& home, exports& served, const connection_limits& limits,
+                       std::function<void()> ended)
+    : home_(home),
+      served_(served),
+      limits_(limits),
+      ended_(std::move(ended)),
+      stream_(std::move(socket)),
+      deadline_(home.context),
+      handshake_(served.infos()) {
+  home_.connections.insert(this);
+}
+
+connection::~connection() {
+  home_.connections.erase(this);
+  ended_();
+}
+
+void connection::start() {
+  // GCC 12 destroys a temporary lambda's captures too early here; a named one is safe.
+  auto life = [self = shared_from_this()]() -> asio::awaitable<void> { co_await self->live(); };
+  asio::co_spawn(home_.context, std::move(life), asio::detached);
+}
+
+void connection::stop() {
+  if (session_) return session_->stop();
+  handshake_.shut_down();
+  start_deadline(std::min(limits_.handshake_timeout, handshake_grace));
+}
+
+asio::awaitable<void> connection::live() {
+  try {
+    start_deadline(limits_.handshake_timeout);
+    if (co_await shake_hands()) {
+      deadline_.cancel();
+      co_await transmit();
+    }
+  } catch (const std::exception& failure) {
+    // Nothing that one client causes may reach another: this is the end of this connection only.
+    spdlog::error("{}: {}", stream_.peer(), failure.what());
+  }
+  deadline_.cancel();
+  stream_.shut_down();
+}
+
+void connection::start_deadline(std::chrono::seconds after) {
+  deadline_.expires_after(after);
+  deadline_.async_wait([weak = weak_from_this(), after](boost::system::error_code cancelled) {
+    const auto self = weak.lock();
+    if (cancelled || !self || self->session_) return;
+    spdlog::warn("{}: no handshake within {} s, closing", self->stream_.peer(), after.count());
+    self->stream_.shut_down();
+  });
+}
+
+// True when the client has entered the transmission phase.
+asio::awaitable<bool> connection::shake_hands() {
+  using step = protocol::handshake::step;
+  std::array<std::byte, handshake_buffer> buffer;
+  const transport::read_buffers target{asio::buffer(buffer)};
+  std::span<const std::byte> received;
+  for (;;) {
+    const auto action = handshake_.resume(received);
+    received = received.subspan(action.consumed);
+    if (!handshake_.output().empty() && action.what != step::need_bytes) {
+      if (co_await stream_.write(handshake_.output())) co_return false;
+    }
+    switch (action.what) {
+      case step::send:
+        break;
+      case step::need_bytes: {
+        const auto got = co_await stream_.read_some(target);
+        if (got.failure) {
+          spdlog::debug("{}: left during the handshake: {}", stream_.peer(), got.failure.message());
+          co_return false;
+        }
+        received = std::span(buffer).first(got.bytes);
+        break;
+      }
+      case step::enter_transmission:
+        read_ahead_.assign(received.begin(), received.end());
+        co_return true;
+      case step::close:
+        if (action.why) spdlog::warn("{}: {}, closing", stream_.peer(), action.why.message());
+        co_return false;
+    }
+  }
+}
+
+asio::awaitable<void> connection::transmit() {
+  const protocol::terms& agreed = handshake_.agreed();
+  spdlog::info("{}: serving export '{}'", stream_.peer(), agreed.chosen->name);
+  session_ =
+      std::make_unique<session>(stream_, home_, served_.device_of(*agreed.chosen), agreed, limits_.session);
+  const std::error_code why = co_await session_->run(read_ahead_);
+  session_.reset();
+  if (!why) {
+    spdlog::info("{}: disconnected", stream_.peer());
+  } else if (why == make_error_code(asio::error::eof)) {
+    spdlog::info("{}: gone without a goodbye", stream_.peer());
+  } else {
+    spdlog::warn("{}: connection ended: {}", stream_.peer(), why.message());
+  }
+}
+
+}  // namespace aionbd::server

@@ -1,0 +1,26 @@
+// Says in the log what failed on the device, in full, before it is flattened to what NBD can say. A disk that
+// fails every request does not flood the log: one line a second for each connection, with a count of the
+// rest.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <system_error>
+
+#include "protocol/requests.hpp"
+
+namespace aionbd::server {
+
+class failure_log {
+ public:
+  explicit failure_log(std::string peer) : peer_(std::move(peer)) {}
+  void add(const protocol::request& asked, const std::error_code& why);
+
+ private:
+  std::string peer_;
+  std::chrono::steady_clock::time_point quiet_until_{};
+  std::uint64_t unsaid_ = 0;
+};
+
+}  // namespace aionbd::server

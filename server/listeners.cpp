@@ -1,0 +1,172 @@
+#include "server/listeners.hpp"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+namespace aionbd::server {
+
+namespace {
+
+namespace asio = boost::asio;
+using generic = asio::generic::stream_protocol;
+using boost::system::error_code;
+
+constexpr int backlog = 512;
+constexpr mode_t only_the_owner = 0177;
+
+std::string text_of(const asio::ip::tcp::endpoint& address) {
+  const std::string host = address.address().to_string();
+  return address.address().is_v6() ? fmt::format("[{}]:{}", host, address.port())
+                                   : fmt::format("{}:{}", host, address.port());
+}
+
+bool family_is_missing(const error_code& failure) {
+  return failure == asio::error::address_family_not_supported ||
+         failure == boost::system::errc::address_not_available;
+}
+
+std::string advice_on(const error_code& failure) {
+  if (failure == asio::error::address_in_use)
+    return "; another server is there: stop it, or choose another port";
+  if (failure == asio::error::access_denied) return "; ports below 1024 need root";
+  return "";
+}
+
+std::optional<listener> listen_tcp(asio::io_context& context, const asio::ip::tcp::endpoint& address,
+                                   bool must_exist) {
+  asio::ip::tcp::acceptor acceptor(context);
+  error_code failure;
+  acceptor.open(address.protocol(), failure);
+  if (!failure) acceptor.set_option(asio::socket_base::reuse_address(true), failure);
+  if (!failure && address.address().is_v6()) acceptor.set_option(asio::ip::v6_only(true), failure);
+  if (!failure) acceptor.bind(address, failure);
+  if (!failure) acceptor.listen(backlog, failure);
+  if (failure && !must_exist && family_is_missing(failure)) return std::nullopt;
+  if (failure) {
+    throw listen_error(
+        fmt::format("cannot listen on {}: {}{}", text_of(address), failure.message(), advice_on(failure)));
+  }
+  std::string text = text_of(acceptor.local_endpoint());
+  return listener{stream_acceptor(std::move(acceptor)), std::move(text), nullptr};
+}
+
+void listen_tcp(asio::io_context& context, const tcp_address& wanted, std::vector<listener>& to) {
+  asio::ip::tcp::resolver resolver(context);
+  error_code failure;
+  const auto found =
+      resolver.resolve(wanted.host, std::to_string(wanted.port),
+                       asio::ip::tcp::resolver::passive | asio::ip::tcp::resolver::numeric_service, failure);
+  if (failure)
+    throw listen_error(fmt::format("--listen: '{}' is not known: {}", wanted.host, failure.message()));
+  for (const auto& entry : found) {
+    // A name may stand for several addresses ("localhost"); a machine without IPv6 has only some of them.
+    const bool must_exist = wanted.must_exist && found.size() == 1;
+    if (auto opened = listen_tcp(context, entry.endpoint(), must_exist)) to.push_back(std::move(*opened));
+  }
+}
+
+bool somebody_answers(const std::string& path) {
+  asio::io_context context;
+  asio::local::stream_protocol::socket probe(context);
+  error_code failure;
+  probe.connect(asio::local::stream_protocol::endpoint(path), failure);
+  return !failure;
+}
+
+// A socket file that nobody listens on was left by a server that was killed.
+void remove_stale_socket(const std::string& path) {
+  struct stat facts {};
+  if (::lstat(path.c_str(), &facts) != 0) return;
+  if (!S_ISSOCK(facts.st_mode)) {
+    throw listen_error(fmt::format("--unix: {} exists and is not a socket; it is left alone", path));
+  }
+  if (somebody_answers(path)) {
+    throw listen_error(
+        fmt::format("--unix: another server listens on {}; stop it, or choose another path", path));
+  }
+  ::unlink(path.c_str());
+}
+
+listener listen_unix(asio::io_context& context, const std::string& path) {
+  remove_stale_socket(path);
+  asio::local::stream_protocol::acceptor acceptor(context);
+  error_code failure;
+  acceptor.open(asio::local::stream_protocol(), failure);
+  // Only the owner may connect. The mask is the process's; at start there is one thread.
+  const mode_t before = ::umask(only_the_owner);
+  if (!failure) acceptor.bind(asio::local::stream_protocol::endpoint(path), failure);
+  ::umask(before);
+  if (failure) throw listen_error(fmt::format("--unix: cannot create {}: {}", path, failure.message()));
+  auto file = std::make_unique<socket_file>(path);
+  acceptor.listen(backlog, failure);
+  if (failure) throw listen_error(fmt::format("--unix: cannot listen on {}: {}", path, failure.message()));
+  return {stream_acceptor(std::move(acceptor)), "unix:" + path, std::move(file)};
+}
+
+std::string text_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  auto* const raw = static_cast<sockaddr*>(static_cast<void*>(&address));
+  if (::getsockname(fd, raw, &length) != 0) return "a socket";
+  if (raw->sa_family == AF_UNIX) {
+    return fmt::format("unix:{}",
+                       static_cast<const sockaddr_un*>(static_cast<const void*>(&address))->sun_path);
+  }
+  asio::ip::tcp::endpoint endpoint;
+  endpoint.resize(length);
+  std::copy_n(static_cast<const std::byte*>(static_cast<const void*>(&address)), length,
+              static_cast<std::byte*>(static_cast<void*>(endpoint.data())));
+  return text_of(endpoint);
+}
+
+std::vector<listener> take_handed_over(asio::io_context& context, int count) {
+  std::vector<listener> listeners;
+  for (int i = 0; i < count; ++i) {
+    const int fd = SD_LISTEN_FDS_START + i;
+    if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
+      throw listen_error(fmt::format("LISTEN_FDS: file descriptor {} is not a listening stream socket", fd));
+    }
+    sockaddr family{};
+    socklen_t length = sizeof family;
+    (void)::getsockname(fd, &family, &length);
+    listeners.push_back({stream_acceptor(context, generic(family.sa_family, 0), fd), text_of(fd), nullptr});
+  }
+  return listeners;
+}
+
+}  // namespace
+
+socket_file::socket_file(std::string path) : path_(std::move(path)) {
+  struct stat facts {};
+  if (::lstat(path_.c_str(), &facts) != 0) return;
+  device_ = facts.st_dev;
+  inode_ = facts.st_ino;
+}
+
+socket_file::~socket_file() {
+  struct stat facts {};
+  if (::lstat(path_.c_str(), &facts) != 0) return;
+  if (facts.st_dev == device_ && facts.st_ino == inode_) ::unlink(path_.c_str());
+}
+
+std::vector<listener> open_listeners(asio::io_context& context, const config& settings) {
+  if (const int count = sd_listen_fds(1); count > 0) return take_handed_over(context, count);
+  std::vector<listener> listeners;
+  for (const auto& address : settings.tcp) listen_tcp(context, address, listeners);
+  for (const auto& path : settings.unix_paths) listeners.push_back(listen_unix(context, path));
+  if (listeners.empty()) throw listen_error("--listen: none of the addresses exists on this machine");
+  return listeners;
+}
+
+}  // namespace aionbd::server

@@ -1,0 +1,91 @@
+// Composes the program: command line, file, server; then runs it. Every way to fail at start ends here, with
+// one line that names the thing at fault.
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <system_error>
+
+#include "server/config.hpp"
+#include "server/exports.hpp"
+#include "server/listeners.hpp"
+#include "server/log.hpp"
+#include "server/server.hpp"
+#include "storage/block_file.hpp"
+
+namespace {
+
+namespace server = aionbd::server;
+namespace storage = aionbd::storage;
+
+constexpr int exit_usage = 2;
+
+int fail(const std::string& sentence, int status = EXIT_FAILURE) {
+  fmt::print(stderr, "aionbd: {}\n", sentence);
+  return status;
+}
+
+std::string advice_on(storage::open_error::reason why) {
+  switch (why) {
+    case storage::open_error::reason::missing:
+      return "; --create SIZE makes it";
+    case storage::open_error::reason::no_direct_io:
+      return "; --io buffered serves it through the page cache, --io direct needs another file system";
+    default:
+      return "";
+  }
+}
+
+storage::block_file open_file(const server::config& settings) {
+  return storage::block_file::open({.path = settings.file,
+                                    .read_only = settings.read_only,
+                                    .direct = settings.direct,
+                                    .create_size = settings.create_size,
+                                    .preallocate = settings.preallocate});
+}
+
+void say_what_is_served(const storage::block_file& file, const server::server& running) {
+  const auto& shape = file.shape();
+  spdlog::info("{} {}: {} bytes, {}{}", file.was_created() ? "created and serving" : "serving", file.path(),
+               shape.size, shape.read_only ? "read-only, " : "",
+               file.is_direct() ? fmt::format("direct I/O in units of {}", shape.alignment)
+                                : "BUFFERED: through the page cache, not direct I/O");
+  for (const auto& each : running.listeners()) spdlog::info("listening on {}", each.address);
+}
+
+int run(const server::config& settings) {
+  server::set_up_log(settings.log_level);
+  server::exports served;
+  const storage::block_file& file =
+      served.add(settings.export_name, settings.description, open_file(settings));
+  server::server running(settings, served);
+  say_what_is_served(file, running);
+  running.run();
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+int main(int argc, char* argv[]) {
+  try {
+    const auto [settings, instead] = server::parse_command_line(argc, argv);
+    if (!instead) return run(settings);
+    fmt::print("{}", instead->text);
+    return EXIT_SUCCESS;
+  } catch (const server::usage_error& error) {
+    return fail(fmt::format("{}\nTry aionbd --help.", error.what()), exit_usage);
+  } catch (const storage::open_error& error) {
+    return fail(error.what() + advice_on(error.why()));
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again) {
+      return fail(
+          "no room for another AIO queue: raise it with sysctl fs.aio-max-nr (see fs.aio-nr for what is "
+          "used)");
+    }
+    return fail(error.what());
+  } catch (const std::exception& error) {
+    return fail(error.what());
+  }
+}

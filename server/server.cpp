@@ -1,0 +1,154 @@
+#include "server/server.hpp"
+
+#include <systemd/sd-daemon.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <memory>
+#include <utility>
+
+#include "server/log.hpp"
+
+namespace aionbd::server {
+
+namespace {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+
+// Buffered reads and writes block their thread for as long as the disk takes; the few calls that are
+// offloaded beside direct I/O do not.
+constexpr unsigned buffered_threads = 32;
+
+// How long to leave a listener alone that has no file descriptors or memory for its next client.
+constexpr std::chrono::milliseconds accept_pause{100};
+
+connection_limits limits_of(const config& settings) {
+  return {.handshake_timeout = settings.handshake_timeout,
+          .session = {.requests_max = settings.queue_depth,
+                      .in_flight_bytes_max = settings.in_flight_bytes_max,
+                      .linger = settings.drain_timeout}};
+}
+
+}  // namespace
+
+server::server(const config& settings, exports& served)
+    : settings_(settings),
+      served_(served),
+      blocking_(settings.direct ? storage::offload_queue::threads_default : buffered_threads),
+      main_([this]() -> asio::io_context& {
+        for (unsigned i = 0; i < settings_.threads; ++i) loops_.emplace_back(blocking_);
+        return loops_.front().context;
+      }()),
+      listeners_(open_listeners(main_, settings)),
+      signals_(main_, SIGTERM, SIGINT),
+      drain_deadline_(main_) {}
+
+void server::run() {
+  wait_for_signal();
+  for (auto& from : listeners_) accept_next(from);
+  sd_notify(0, "READY=1");
+
+  std::vector<std::jthread> others;
+  for (auto& each : loops_) {
+    if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
+  }
+  main_.run();
+}
+
+void server::accept_next(listener& from) {
+  counted_loop& home = least_busy();
+  from.acceptor.async_accept(home.context,
+                             [this, &from, &home](error_code failure, transport::socket socket) {
+                               if (failure == asio::error::operation_aborted || stopping_) return;
+                               if (failure == asio::error::connection_aborted) return accept_next(from);
+                               if (failure) return pause_accepting(from, failure);
+                               on_accepted(std::move(socket), home);
+                               accept_next(from);
+                             });
+}
+
+// Out of descriptors or memory: what is connected goes on, and trying again at once would only spin.
+void server::pause_accepting(listener& from, const error_code& why) {
+  spdlog::error("cannot accept on {}: {}; trying again in a moment", from.address, why.message());
+  const auto timer = std::make_shared<asio::steady_timer>(main_, accept_pause);
+  timer->async_wait([this, timer, &from](error_code) {
+    if (!stopping_) accept_next(from);
+  });
+}
+
+void server::on_accepted(transport::socket socket, counted_loop& home) {
+  if (clients_ >= settings_.connections_max) {
+    spdlog::warn("refused a client: {} are connected, as many as --max-connections allows", clients_.load());
+    return;
+  }
+  ++clients_;
+  ++home.clients;
+  // From here on everything happens on the connection's own loop.
+  asio::post(home.context, [this, &home, socket = std::move(socket)]() mutable {
+    const auto client = std::make_shared<connection>(std::move(socket), home, served_, limits_of(settings_),
+                                                     [this, &home] { on_ended(home); });
+    client->start();
+    if (stopping_) client->stop();
+  });
+}
+
+server::counted_loop& server::least_busy() {
+  return *std::min_element(loops_.begin(), loops_.end(),
+                           [](const auto& one, const auto& other) { return one.clients < other.clients; });
+}
+
+void server::wait_for_signal() {
+  signals_.async_wait([this](error_code failure, int signal) {
+    if (failure) return;
+    if (stopping_) {
+      spdlog::warn("told to stop a second time: leaving at once");
+      listeners_.clear();
+      std::_Exit(EXIT_FAILURE);
+    }
+    stop(signal);
+    wait_for_signal();
+  });
+}
+
+void server::stop(int signal) {
+  spdlog::info("{}: finishing what is in flight for {} clients, at most {} s", ::strsignal(signal),
+               clients_.load(), settings_.drain_timeout.count());
+  sd_notify(0, "STOPPING=1");
+  stopping_ = true;
+  listeners_.clear();
+
+  const auto on_each_connection = [this](auto act) {
+    for (auto& each : loops_) {
+      asio::post(each.context, [&each, act] {
+        // Ending a connection takes it out of the set.
+        const auto present = each.connections;
+        for (connection* const client : present) act(*client);
+      });
+    }
+  };
+  on_each_connection([](connection& client) { client.stop(); });
+  drain_deadline_.expires_after(settings_.drain_timeout);
+  drain_deadline_.async_wait([this, on_each_connection](error_code cancelled) {
+    if (cancelled) return;
+    spdlog::warn("{} clients did not finish in time and are cut off", clients_.load());
+    on_each_connection([](connection& client) { client.cut_off(); });
+  });
+  if (clients_ == 0) finish();
+}
+
+void server::on_ended(counted_loop& home) {
+  --home.clients;
+  if (--clients_ == 0 && stopping_) asio::post(main_, [this] { finish(); });
+}
+
+void server::finish() {
+  if (clients_ != 0) return;
+  spdlog::info("stopped");
+  for (auto& each : loops_) each.context.stop();
+}
+
+}  // namespace aionbd::server

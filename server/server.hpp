@@ -1,0 +1,61 @@
+// Accepts clients, deals them out to the loops, and stops in good order.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <thread>
+#include <vector>
+
+#include "server/config.hpp"
+#include "server/connection.hpp"
+#include "server/exports.hpp"
+#include "server/listeners.hpp"
+#include "server/loop.hpp"
+#include "storage/offload_queue.hpp"
+
+namespace aionbd::server {
+
+class server {
+ public:
+  // Opens the listeners: throws listen_error. `served` must outlive the server.
+  // Throws std::system_error from io_setup when the system has no room for another AIO queue.
+  server(const config& settings, exports& served);
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  const std::vector<listener>& listeners() const { return listeners_; }
+
+  // Serves until SIGTERM or SIGINT, then drains: no new clients, what is in flight finishes, within the
+  // configured time. A second signal ends the process at once. Runs the first loop on the calling thread.
+  void run();
+
+ private:
+  struct counted_loop : loop {
+    using loop::loop;
+    std::atomic<unsigned> clients = 0;
+  };
+
+  void accept_next(listener& from);
+  void on_accepted(transport::socket socket, counted_loop& home);
+  void pause_accepting(listener& from, const boost::system::error_code& why);
+  counted_loop& least_busy();
+  void wait_for_signal();
+  void stop(int signal);
+  void on_ended(counted_loop& home);
+  void finish();
+
+  const config settings_;
+  exports& served_;
+  storage::offload_queue blocking_;  // outlives the loops, whose queues use it
+  std::deque<counted_loop> loops_;
+  boost::asio::io_context& main_;
+  std::vector<listener> listeners_;
+  boost::asio::signal_set signals_;
+  boost::asio::steady_timer drain_deadline_;
+  std::atomic<unsigned> clients_ = 0;
+  std::atomic<bool> stopping_ = false;
+};
+
+}  // namespace aionbd::server

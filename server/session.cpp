@@ -1,0 +1,286 @@
+#include "server/session.hpp"
+
+#include <algorithm>
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstring>
+
+#include "protocol/error.hpp"
+#include "protocol/requests.hpp"
+
+namespace aionbd::server {
+
+namespace {
+
+namespace asio = boost::asio;
+using protocol::command;
+using protocol::error;
+
+// A payload that misses this much is read straight to where it belongs, with a little of what follows it; a
+// smaller one comes by way of the receive buffer, together with many others.
+constexpr std::uint64_t large_payload = std::uint64_t{32} << 10;
+constexpr std::size_t beside_large_payload = 4096;
+
+bool carries_data(command what) {
+  return what == command::read || what == command::write;
+}
+
+storage::operation_kind kind_of(command what) {
+  switch (what) {
+    case command::read:
+      return storage::operation_kind::read;
+    case command::write:
+      return storage::operation_kind::write;
+    case command::trim:
+      return storage::operation_kind::trim;
+    case command::write_zeroes:
+      return storage::operation_kind::write_zeroes;
+    default:
+      return storage::operation_kind::flush;
+  }
+}
+
+bool has(const protocol::request& asked, std::uint16_t flag) {
+  return (asked.flags & flag) != 0;
+}
+
+}  // namespace
+
+session::session(transport& stream, loop& home, storage::block_device& device, const protocol::terms& agreed,
+                 const session_limits& limits)
+    : stream_(stream),
+      home_(home),
+      device_(device),
+      agreed_(agreed),
+      limits_(limits),
+      slots_(limits.requests_max),
+      witness_(device.new_witness()),
+      writer_(
+          stream, [this](request_slot& slot) { release(slot); }, [this] { wake(); }),
+      progress_(home.context),
+      failures_(stream.peer()) {}
+
+asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
+  std::copy(read_ahead.begin(), read_ahead.end(), received_.space().begin());
+  received_.filled(read_ahead.size());
+  for (;;) {
+    const pause reason = handle_received();
+    home_.queue.flush();
+    writer_.send();
+    if (reason == pause::over) break;
+    if (writer_.failure()) {
+      ended_by_ = writer_.failure();
+      break;
+    }
+    if (reason == pause::need_room) {
+      co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
+      continue;
+    }
+    const transport::read_result got = co_await stream_.read_some(read_target());
+    if (got.failure) {
+      ended_by_ = got.failure;
+      break;
+    }
+    accept_bytes(got.bytes);
+  }
+  co_await drain();
+  co_return ended_by_;
+}
+
+session::pause session::handle_received() {
+  for (;;) {
+    if (incoming_ != nullptr && !take_payload()) return pause::need_bytes;
+    if (received_.bytes().size() < protocol::request_size) return pause::need_bytes;
+    if (const pause reason = handle_header(); reason != pause::need_bytes) return reason;
+  }
+}
+
+// need_bytes: the request was begun, go on with what follows it.
+session::pause session::handle_header() {
+  const auto asked = protocol::decode_request(received_.bytes().first<protocol::request_size>());
+  if (!asked) return end(protocol::protocol_errc::bad_magic);
+  if (asked->what == command::disc) return end({});
+  if (protocol::payload_is_past_all_limits(*asked)) return end(protocol::protocol_errc::payload_too_long);
+
+  const error refusal = stopping_ ? error::eshutdown : protocol::validate(*asked, agreed_);
+  if (!slots_.has_one()) return pause::need_room;
+  if (refusal == error::none && !has_room_for(*asked)) return pause::need_room;
+  received_.consume(protocol::request_size);
+  begin(*asked, refusal);
+  return pause::need_bytes;
+}
+
+session::pause session::end(std::error_code why) {
+  ended_by_ = why;
+  return pause::over;
+}
+
+void session::begin(const protocol::request& asked, error refusal) {
+  request_slot& slot = slots_.take();
+  slot.home = this;
+  slot.asked = asked;
+  if (refusal == error::none && !attach_buffer(slot)) refusal = error::enomem;
+
+  payload_left_ = protocol::payload_length(asked);
+  if (payload_left_ != 0) {
+    incoming_ = &slot;
+    refusal_ = refusal;
+  } else if (refusal != error::none) {
+    reply(slot, refusal);
+  } else {
+    start(slot);
+  }
+}
+
+// True when the payload is complete and its request begun.
+bool session::take_payload() {
+  const auto here = received_.bytes();
+  const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(here.size(), payload_left_));
+  if (incoming_->payload != nullptr && count != 0) {
+    std::memcpy(incoming_->payload + (incoming_->asked.length - payload_left_), here.data(), count);
+  }
+  received_.consume(count);
+  payload_left_ -= count;
+  if (payload_left_ != 0) return false;
+  finish_payload();
+  return true;
+}
+
+void session::finish_payload() {
+  request_slot& slot = *incoming_;
+  incoming_ = nullptr;
+  if (refusal_ != error::none) return reply(slot, refusal_);
+  start(slot);
+}
+
+void session::start(request_slot& slot) {
+  storage::operation& work = slot.work;
+  work.kind = kind_of(slot.asked.what);
+  // A flush is about everything, whatever a client puts in these fields.
+  const bool has_range = slot.asked.what != command::flush;
+  work.offset = has_range ? slot.asked.offset : 0;
+  work.length = has_range ? slot.asked.length : 0;
+  work.durable = slot.asked.what != command::read && has(slot.asked, protocol::command_flag::fua);
+  work.keep_allocated = has(slot.asked, protocol::command_flag::no_hole);
+  work.only_if_fast = has(slot.asked, protocol::command_flag::fast_zero);
+  work.memory = slot.buffer.data();
+  work.witness = &witness_;
+  work.owner = &slot;
+  work.done = &session::on_done;
+  device_.submit(work, home_.queue);
+}
+
+void session::on_done(storage::operation& work) {
+  request_slot& slot = *static_cast<request_slot*>(work.owner);
+  session& self = *slot.home;
+  if (work.failure) {
+    self.failures_.add(slot.asked, work.failure);
+    self.reply(slot, protocol::error_for(slot.asked, work.failure));
+  } else {
+    if (slot.asked.what == command::read) slot.reply_payload = slot.asked.length;
+    self.reply(slot, error::none);
+  }
+  if (self.will_be_called_) return;
+  self.will_be_called_ = true;
+  self.home_.bridge.call_after_drain(self);
+}
+
+// Queues the reply; it leaves with the others of this turn.
+void session::reply(request_slot& slot, error result) {
+  protocol::encode_simple_reply(slot.header, result, slot.asked.cookie);
+  writer_.add(slot);
+}
+
+void session::after_completions() {
+  will_be_called_ = false;
+  writer_.send();
+}
+
+// The bytes of the budget that a request occupies, and of the pool.
+std::size_t session::buffer_size(const protocol::request& asked) const {
+  if (!carries_data(asked.what) || asked.length == 0) return 0;
+  const auto layout = device_.layout(kind_of(asked.what), asked.offset, asked.length);
+  return storage::buffer_pool::occupied_by(layout.size);
+}
+
+bool session::has_room_for(const protocol::request& asked) const {
+  const std::size_t size = buffer_size(asked);
+  return size == 0 || in_flight_bytes_ == 0 || in_flight_bytes_ + size <= limits_.in_flight_bytes_max;
+}
+
+// False when there is no memory.
+bool session::attach_buffer(request_slot& slot) {
+  slot.payload = nullptr;
+  const std::size_t size = buffer_size(slot.asked);
+  if (size == 0) return true;
+  slot.buffer = home_.buffers.acquire(size);
+  if (!slot.buffer) return false;
+  slot.payload = slot.buffer.data() +
+                 device_.layout(kind_of(slot.asked.what), slot.asked.offset, slot.asked.length).payload;
+  slot.charged = size;
+  in_flight_bytes_ += size;
+  return true;
+}
+
+void session::release(request_slot& slot) {
+  in_flight_bytes_ -= slot.charged;
+  slots_.give_back(slot);
+  end_if_stopped();
+  wake();
+}
+
+transport::read_buffers session::read_target() {
+  if (incoming_ == nullptr || incoming_->payload == nullptr) {
+    const auto space = received_.space();
+    return {asio::buffer(space.data(), space.size())};
+  }
+  const auto space =
+      received_.space(payload_left_ >= large_payload ? beside_large_payload : receive_buffer::capacity);
+  std::byte* const rest = incoming_->payload + (incoming_->asked.length - payload_left_);
+  return {asio::buffer(rest, payload_left_), asio::buffer(space.data(), space.size())};
+}
+
+void session::accept_bytes(std::size_t count) {
+  if (incoming_ == nullptr || incoming_->payload == nullptr) return received_.filled(count);
+  const auto direct = static_cast<std::size_t>(std::min<std::uint64_t>(count, payload_left_));
+  payload_left_ -= direct;
+  received_.filled(count - direct);
+}
+
+void session::stop() {
+  stopping_ = true;
+  end_if_stopped();
+}
+
+void session::end_if_stopped() {
+  if (stopping_ && slots_.in_use() == 0) stream_.shut_down();
+}
+
+void session::wake() {
+  if (waiting_) progress_.cancel();
+}
+
+asio::awaitable<void> session::wait_for_progress(std::chrono::steady_clock::time_point deadline) {
+  progress_.expires_at(deadline);
+  waiting_ = true;
+  co_await progress_.async_wait(asio::as_tuple(asio::use_awaitable));
+  waiting_ = false;
+}
+
+// The kernel may still be writing to our buffers, and the client may still want its replies.
+asio::awaitable<void> session::drain() {
+  if (incoming_ != nullptr) {
+    release(*incoming_);
+    incoming_ = nullptr;
+  }
+  const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
+  bool cut_off = false;
+  while (slots_.in_use() != 0 || writer_.is_waiting()) {
+    co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
+    if (cut_off || std::chrono::steady_clock::now() < deadline) continue;
+    cut_off = true;
+    stream_.shut_down();
+  }
+}
+
+}  // namespace aionbd::server

@@ -1,0 +1,100 @@
+#include "server/transport.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace aionbd::server {
+
+namespace {
+
+namespace asio = boost::asio;
+constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
+
+// A peer that has vanished, without so much as a reset, is noticed after about this long.
+constexpr int dead_peer_idle_s = 60;         // before the first probe of an idle connection
+constexpr int dead_peer_probe_s = 10;        // between probes
+constexpr int dead_peer_probes = 3;          // unanswered ones until the connection is given up
+constexpr int dead_peer_unsent_ms = 90'000;  // data not acknowledged for this long: the same
+
+// Unix clients have no address of their own, but the system knows their process.
+std::string describe_unix_peer(transport::socket& socket) {
+  ucred who{};
+  socklen_t length = sizeof who;
+  const bool known = ::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &who, &length) == 0;
+  return known ? "unix client, process " + std::to_string(who.pid) : "unix client";
+}
+
+std::string describe_peer(transport::socket& socket) {
+  boost::system::error_code failure;
+  const auto remote = socket.remote_endpoint(failure);
+  if (failure) return "a client that has gone";
+  if (remote.protocol().family() == AF_UNIX) return describe_unix_peer(socket);
+  asio::ip::tcp::endpoint address;
+  std::memcpy(address.data(), remote.data(), remote.size());
+  address.resize(remote.size());
+  const std::string host = address.address().to_string();
+  return (address.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(address.port());
+}
+
+void set(int fd, int level, int name, int value) {
+  // A socket without the option (a Unix one, an old kernel) works without it.
+  (void)::setsockopt(fd, level, name, &value, sizeof value);
+}
+
+void set_tcp_options(int fd) {
+  set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(fd, IPPROTO_TCP, TCP_KEEPIDLE, dead_peer_idle_s);
+  set(fd, IPPROTO_TCP, TCP_KEEPINTVL, dead_peer_probe_s);
+  set(fd, IPPROTO_TCP, TCP_KEEPCNT, dead_peer_probes);
+  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, dead_peer_unsent_ms);
+}
+
+}  // namespace
+
+transport::transport(socket connected) : socket_(std::move(connected)), peer_(describe_peer(socket_)) {
+  boost::system::error_code ignored;
+  socket_.non_blocking(true, ignored);
+  const auto local = socket_.local_endpoint(ignored);
+  if (local.protocol().family() != AF_UNIX) set_tcp_options(socket_.native_handle());
+}
+
+asio::awaitable<transport::read_result> transport::read_some(read_buffers into) {
+  const auto [failure, bytes] = co_await socket_.async_read_some(into, as_result);
+  co_return read_result{.bytes = bytes, .failure = failure};
+}
+
+asio::awaitable<std::error_code> transport::write(std::span<const std::byte> bytes) {
+  const auto [failure, written] =
+      co_await asio::async_write(socket_, asio::buffer(bytes.data(), bytes.size()), as_result);
+  co_return failure;
+}
+
+std::size_t transport::send_now(std::span<const iovec> pieces, std::error_code& failure) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(pieces.data());  // sendmsg does not change them
+  message.msg_iovlen = pieces.size();
+  for (;;) {
+    const ssize_t sent = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0) return static_cast<std::size_t>(sent);
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) failure.assign(errno, std::system_category());
+    return 0;
+  }
+}
+
+void transport::shut_down() {
+  boost::system::error_code ignored;  // the peer may have been first
+  socket_.shutdown(socket::shutdown_both, ignored);
+}
+
+}  // namespace aionbd::server

@@ -146,15 +146,15 @@ class Files(served.Facts):
 
     # Disks
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def a_disk_with_sectors_of_512(self):
         self._check(self._loop_device(8 * MIB, 512), unit=512)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def a_disk_with_sectors_of_4096(self):
         self._check(self._loop_device(8 * MIB, 4096), unit=4096)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def a_read_only_disk(self):
         device = self._loop_device(MIB, 512)
         content = self._content(device)
@@ -163,28 +163,28 @@ class Files(served.Facts):
             self.assertTrue(handle.is_read_only())
             self.assert_same_bytes(handle.pread(MIB, 0), content)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def a_mounted_disk_is_refused(self):
         device = self._loop_device(16 * MIB, 512)
         self._mounted(device, ["mkfs.ext4", "-q"])
         refused = self.run_tool(served.program, "--unix", self.free_socket(), device, status=1)
         self.assertIn("in use by the system (mounted", refused)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def an_odd_file_on_ext4_with_sectors_of_4096(self):
         folder = self._mounted(self._loop_device(32 * MIB, 4096), ["mkfs.ext4", "-q"])
         path = folder / "disk.img"
         path.write_bytes(os.urandom(5 * MIB + 333))
         self._check(path, unit=4096)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def an_odd_file_on_ext4_with_blocks_of_1024(self):
         folder = self._mounted(self._loop_device(32 * MIB, 512), ["mkfs.ext4", "-q", "-b", "1024"])
         path = folder / "disk.img"
         path.write_bytes(os.urandom(5 * MIB + 333))
         self._check(path, unit=512)
 
-    @served.locks("loop_devices")
+    @served.need("loop_devices")
     def a_full_file_system_is_enospc_and_the_rest_stays_good(self):
         folder = self._mounted(self._loop_device(16 * MIB, 512), ["mkfs.ext4", "-q", "-m", "0"])
         path = folder / "disk.img"

@@ -101,13 +101,10 @@ void offload_queue::run(io_request& request, io_queue& home) {
 void offload_queue::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stopping_ || first_ < waiting_.size(); });
-    if (first_ == waiting_.size()) return;
-    const job next = waiting_[first_++];
-    if (first_ == waiting_.size()) {
-      waiting_.clear();
-      first_ = 0;
-    }
+    wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
+    if (waiting_.empty()) return;
+    const job next = waiting_.front();
+    waiting_.pop_front();
     lock.unlock();
     next.request->result = perform(*next.request);
     next.home->post(*next.request);

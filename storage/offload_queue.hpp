@@ -4,6 +4,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -34,8 +35,7 @@ class offload_queue {
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::vector<job> waiting_;  // in order of arrival from first_ on
-  std::size_t first_ = 0;
+  std::deque<job> waiting_;  // in order of arrival
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -1,6 +1,6 @@
 """What the integration tests share: a server that is started for a test, and the running of one test by name.
 
-    SUBJECT_test.py --list           the facts of the file, with their CTest properties
+    SUBJECT_test.py --list           the facts of the file, each with its needs
     SUBJECT_test.py AIONBD FACT      check one fact with the program at path AIONBD; exit status 77 when the machine
                                      lacks something
 
@@ -37,25 +37,20 @@ def is_sanitized():
         return content.find(b"__asan_init") >= 0 or content.find(b"__tsan_init") >= 0
 
 
-# --- Properties of a test -----------------------------------------------------------------------------------------
+# --- What a test needs --------------------------------------------------------------------------------------------
 
-def loops(method):
-    """It is about several loops: ThreadSanitizer runs it as well."""
-    method.properties = getattr(method, "properties", "") + ' LABELS "integration;loops"'
-    return method
-
-
-def alone(method):
-    """It changes the machine for everybody: nothing else may run."""
-    method.properties = getattr(method, "properties", "") + " RUN_SERIAL TRUE"
-    return method
-
-
-def locks(what):
+def need(what):
+    """The test must not run at the same time as others that need this."""
     def mark(method):
-        method.properties = getattr(method, "properties", "") + f" RESOURCE_LOCK {what}"
+        method.needs = [*getattr(method, "needs", []), what]
         return method
     return mark
+
+
+# It is about several loops: ThreadSanitizer runs it as well.
+loops = need("loops")
+# It changes the machine for everybody: nothing else may run.
+alone = need("alone")
 
 
 # --- The server ---------------------------------------------------------------------------------------------------
@@ -266,7 +261,7 @@ def main(case):
     global program
     if sys.argv[1:] == ["--list"]:
         for name in facts_of(case):
-            print(name + getattr(getattr(case, name), "properties", ""))
+            print(name, *getattr(getattr(case, name), "needs", []))
         return
     if len(sys.argv) != 3 or sys.argv[2] not in facts_of(case):
         sys.exit(f"usage: {sys.argv[0]} --list | AIONBD FACT")

@@ -2,21 +2,15 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "tests/storage/aligned_memory.hpp"
 #include "tests/storage/fake_queue.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace aionbd::storage;
 
 namespace {
-
-struct aligned_delete {
-  std::align_val_t alignment;
-  void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
-};
 
 // One unaligned write on a disk of its own.
 struct unaligned_write {
@@ -27,7 +21,7 @@ struct unaligned_write {
   std::uint64_t offset;
   std::uint64_t length;
   padded_range blocks;
-  std::unique_ptr<std::byte, aligned_delete> memory;
+  aligned_memory memory;
   int calls = 0;
   std::error_code failure;
 
@@ -42,9 +36,8 @@ struct unaligned_write {
     for (std::size_t i = 0; i < before.size(); ++i) before[i] = static_cast<std::byte>(1 + i % 100);
     disk.fill(before);
     const std::uint64_t scratch = read_modify_write::scratch_length(alignment);
-    const std::align_val_t boundary{std::max<std::size_t>(alignment, sizeof(void*))};
-    const std::uint64_t size = scratch + blocks.length;  // exactly, so that ASan sees a byte too many
-    memory = {static_cast<std::byte*>(::operator new(size, boundary)), aligned_delete{boundary}};
+    const std::uint64_t size = scratch + blocks.length;
+    memory = allocate_aligned(size, alignment);
     std::fill_n(memory.get(), size, std::byte{0xEE});
     for (std::uint64_t i = 0; i < bytes; ++i) memory.get()[scratch + blocks.head + i] = payload(i);
   }

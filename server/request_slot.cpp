@@ -12,7 +12,7 @@ request_slot& slot_pool::take() {
 void slot_pool::give_back(request_slot& slot) {
   slot.buffer = {};
   slot.charged = 0;
-  slot.reply_payload = 0;
+  slot.reply.clear();
   free_.push_back(&slot);
 }
 

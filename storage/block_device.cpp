@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdlib>
 
 #include "storage/zeroing.hpp"
 
@@ -14,6 +15,10 @@ operation& operation_of(void* owner) {
 }
 
 }  // namespace
+
+operation::~operation() {
+  if (device_ != nullptr) std::abort();
+}
 
 block_device::block_device(const geometry& shape, const descriptors& file)
     : shape_(shape),
@@ -42,6 +47,7 @@ memory_layout block_device::layout(operation_kind kind, std::uint64_t offset, st
 
 void block_device::submit(operation& op, io_queue& queue) {
   assert(op.offset <= shape_.size && op.length <= shape_.size - op.offset);
+  assert(op.device_ == nullptr);
   op.device_ = this;
   op.queue_ = &queue;
   op.failure = {};
@@ -187,6 +193,11 @@ void block_device::on_flushed(void* owner, std::error_code failure) {
   op.failure = failure;
   op.device_->hear_of_failed_syncs(op);
   finish(op);
+}
+
+void block_device::finish(operation& op) {
+  op.device_ = nullptr;
+  op.done(op);
 }
 
 void block_device::hear_of_failed_syncs(operation& op) {

@@ -102,6 +102,26 @@ std::string_view to_string(command value) noexcept {
   return "unknown";
 }
 
+std::string_view to_string(chunk value) noexcept {
+  switch (value) {
+    case chunk::none:
+      return "NONE";
+    case chunk::offset_data:
+      return "OFFSET_DATA";
+    case chunk::offset_hole:
+      return "OFFSET_HOLE";
+    case chunk::block_status:
+      return "BLOCK_STATUS";
+    case chunk::block_status_ext:
+      return "BLOCK_STATUS_EXT";
+    case chunk::error:
+      return "ERROR";
+    case chunk::error_offset:
+      return "ERROR_OFFSET";
+  }
+  return "unknown";
+}
+
 std::string_view to_string(error value) noexcept {
   switch (value) {
     case error::none:

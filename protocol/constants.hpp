@@ -14,7 +14,10 @@ inline constexpr std::uint64_t greeting_magic = 0x4e42444d41474943;
 inline constexpr std::uint64_t option_magic = 0x49484156454f5054;
 inline constexpr std::uint64_t option_reply_magic = 0x0003e889045565a9;
 inline constexpr std::uint32_t request_magic = 0x25609513;
+inline constexpr std::uint32_t extended_request_magic = 0x21e41c71;
 inline constexpr std::uint32_t simple_reply_magic = 0x67446698;
+inline constexpr std::uint32_t structured_reply_magic = 0x668e33ef;
+inline constexpr std::uint32_t extended_reply_magic = 0x6e8a278c;
 
 enum class option : std::uint32_t {
   export_name = 1,
@@ -67,6 +70,17 @@ enum class command : std::uint16_t {
   resize = 8,
 };
 
+// What one piece of a structured or extended reply is; bit 15 marks an error.
+enum class chunk : std::uint16_t {
+  none = 0,
+  offset_data = 1,
+  offset_hole = 2,
+  block_status = 5,
+  block_status_ext = 6,
+  error = 0x8001,
+  error_offset = 0x8002,
+};
+
 // The only values an error field may have; they are errno's on Linux, but are defined by the specification.
 enum class error : std::uint32_t {
   none = 0,
@@ -115,6 +129,21 @@ inline constexpr std::uint16_t fast_zero = 1U << 4;
 inline constexpr std::uint16_t payload_len = 1U << 5;
 }  // namespace command_flag
 
+namespace reply_flag {
+inline constexpr std::uint16_t done = 1U << 0;
+}  // namespace reply_flag
+
+// What base:allocation says of an extent. Neither flag is always a safe answer.
+namespace state_flag {
+inline constexpr std::uint32_t hole = 1U << 0;
+inline constexpr std::uint32_t zero = 1U << 1;
+}  // namespace state_flag
+
+// The one metadata context that is served. Its number is ours to choose; it is not 0, which stands in the
+// answers to LIST_META_CONTEXT, so that a client that mixes them up is noticed.
+inline constexpr std::string_view allocation_context = "base:allocation";
+inline constexpr std::uint32_t allocation_context_id = 1;
+
 // Every string of the protocol, in bytes ("Conventions"); names and texts for people alike.
 inline constexpr std::size_t text_length_max = 4096;
 inline constexpr std::size_t name_length_max = text_length_max;
@@ -124,8 +153,15 @@ inline constexpr std::size_t name_length_max = text_length_max;
 inline constexpr std::uint32_t request_payload_max = 32U << 20;
 
 // A refused WRITE is read and thrown away up to this length, so that the connection survives; past it, it is
-// dropped.
+// dropped. With extended headers request_payload_max stands in its place ("Request message").
 inline constexpr std::uint32_t payload_drain_max = 64U << 20;
+
+// The largest minimum that may be advertised ("Size constraints"); every one is a power of two.
+inline constexpr std::uint32_t block_size_min_max = 65536;
+
+// Extents in one answer to BLOCK_STATUS, which is then shorter than what was asked; the client asks on from
+// there. "Structured reply types" recommends at most 2^20.
+inline constexpr std::size_t status_extents_max = 16384;
 
 // The reserved zeroes after the answer to EXPORT_NAME, for a client that did not agree to leave them out.
 inline constexpr std::size_t export_name_zeroes = 124;
@@ -135,6 +171,7 @@ inline constexpr std::size_t export_name_zeroes = 124;
 [[nodiscard]] std::string_view to_string(option_reply) noexcept;
 [[nodiscard]] std::string_view to_string(info) noexcept;
 [[nodiscard]] std::string_view to_string(command) noexcept;
+[[nodiscard]] std::string_view to_string(chunk) noexcept;
 [[nodiscard]] std::string_view to_string(error) noexcept;
 
 }  // namespace aionbd::protocol

@@ -27,7 +27,9 @@ class category_of_protocol final : public std::error_category {
       case protocol_errc::unknown_export:
         return "EXPORT_NAME asked for an export that does not exist";
       case protocol_errc::payload_too_long:
-        return "a write payload that is too long even to be thrown away";
+        return "a payload that is too long even to be thrown away";
+      case protocol_errc::export_name_with_extended_headers:
+        return "EXPORT_NAME after extended headers were agreed";
     }
     return "unknown protocol error";
   }

@@ -20,6 +20,7 @@ enum class protocol_errc {
   malformed_export_name,
   unknown_export,
   payload_too_long,
+  export_name_with_extended_headers,
 };
 
 [[nodiscard]] const std::error_category& protocol_category() noexcept;

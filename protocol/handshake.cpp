@@ -10,10 +10,9 @@
 namespace aionbd::protocol {
 namespace {
 
-// The options whose data we look at. All other data is skipped as it comes, however long it is.
-bool reads_data_of(option what) noexcept {
-  return what == option::export_name || what == option::info || what == option::go;
-}
+constexpr std::string_view name_is_malformed =
+    "The export's name is not UTF-8 of at most 4096 bytes without NUL.";
+constexpr std::string_view data_is_too_long = "The option's data is longer than this server reads.";
 
 std::string text_of(std::span<const std::byte> bytes) {
   return reader(bytes).text(bytes.size());
@@ -24,10 +23,25 @@ std::string unsupported_sentence(option what) {
          ") is not supported.";
 }
 
+std::string unknown_sentence(const std::string& name) {
+  return "There is no export \"" + name + "\".";
+}
+
+// "Metadata querying": a namespace that is not empty, a colon, and anything after it.
+bool is_well_formed_query(std::string_view query) noexcept {
+  const std::size_t colon = query.find(':');
+  return colon != std::string_view::npos && colon > 0 && is_well_formed(query);
+}
+
+// "The base: metadata namespace": an empty leaf name stands for every context in LIST, and for none in SET.
+bool finds_allocation(std::string_view query, option asking) noexcept {
+  return query == allocation_context || (asking == option::list_meta_context && query == "base:");
+}
+
 }  // namespace
 
-handshake::handshake(std::span<const export_info> exports, handshake_limits limits)
-    : exports_(exports), limits_(limits), bytes_left_(limits.total_bytes_max) {}
+handshake::handshake(std::span<const export_info> exports, handshake_limits limits, handshake_offers offers)
+    : exports_(exports), limits_(limits), offers_(offers), bytes_left_(limits.total_bytes_max) {}
 
 handshake::action handshake::resume(std::span<const std::byte> received) {
   output_.clear();
@@ -120,6 +134,8 @@ handshake::outcome handshake::answer_option() {
     append_option_reply(output_, option::abort, option_reply::ack);
     return close();
   }
+  // "NBD_OPT_SET_META_CONTEXT": it replaces the earlier choice even when it fails, whatever it fails of.
+  if (option_.what == option::set_meta_context) allocation_chosen_for_.reset();
   if (shutting_down_) {
     if (option_.what == option::export_name) return close();
     return reply(option_reply::err_shutdown, "The server is shutting down.");
@@ -132,29 +148,37 @@ handshake::outcome handshake::answer_option() {
     case option::info:
     case option::go:
       return answer_export_query();
+    case option::structured_reply:
+      return answer_structured_reply();
+    case option::extended_headers:
+      return answer_extended_headers();
+    case option::list_meta_context:
+    case option::set_meta_context:
+      return answer_context_query();
     case option::abort:
     case option::peek_export:
     case option::starttls:
-    case option::structured_reply:
-    case option::list_meta_context:
-    case option::set_meta_context:
-    case option::extended_headers:
       break;
   }
-  return reply(option_reply::err_unsup, unsupported_sentence(option_.what));
+  return refuse_unsupported();
 }
 
 handshake::outcome handshake::answer_export_name() {
+  // The answer to EXPORT_NAME has no room for what extended headers need, so they rule it out.
+  if (agreed_.replies == reply_mode::extended) {
+    return close(protocol_errc::export_name_with_extended_headers);
+  }
   // Only limits that are smaller than the longest name can bring this about; see begin_option().
   if (state_ == state::skipping) return close(protocol_errc::malformed_export_name);
   const std::string name = text_of(input_);
   if (!is_well_formed(name)) return close(protocol_errc::malformed_export_name);
   const export_info* const chosen = find(name);
   if (chosen == nullptr) return close(protocol_errc::unknown_export);
+  const terms agreed = terms_for(*chosen, name);
   encode(grown<export_name_reply_size>(output_),
-         export_name_reply{chosen->size, offered_flags(*chosen, agreed_)});
-  if (!agreed_.no_zeroes) output_.resize(output_.size() + export_name_zeroes);
-  return enter(*chosen, false);
+         export_name_reply{chosen->size, offered_flags(*chosen, agreed)});
+  if (!agreed.no_zeroes) output_.resize(output_.size() + export_name_zeroes);
+  return enter(agreed);
 }
 
 handshake::outcome handshake::answer_list() {
@@ -176,23 +200,82 @@ handshake::outcome handshake::continue_list() {
 // INFO and GO differ only in what follows the same answers: INFO binds nothing.
 handshake::outcome handshake::answer_export_query() {
   if (state_ == state::skipping) {
-    return reply(option_reply::err_too_big, "The option's data is longer than this server reads.");
+    return reply(option_reply::err_too_big, data_is_too_long);
   }
   const auto query = decode_export_query(input_);
   if (!query) {
     return reply(option_reply::err_invalid,
                  "The export's name and the list of information requests do not fill the option.");
   }
-  if (!is_well_formed(query->name)) {
-    return reply(option_reply::err_invalid,
-                 "The export's name is not UTF-8 of at most 4096 bytes without NUL.");
-  }
+  if (!is_well_formed(query->name)) return reply(option_reply::err_invalid, name_is_malformed);
   const export_info* const chosen = find(query->name);
-  if (chosen == nullptr)
-    return reply(option_reply::err_unknown, "There is no export \"" + query->name + "\".");
-  describe(*chosen, *query);
+  if (chosen == nullptr) return reply(option_reply::err_unknown, unknown_sentence(query->name));
+  terms agreed = terms_for(*chosen, query->name);
+  agreed.block_sizes_requested = query->wants_block_size;
+  describe(agreed, *query);
   const outcome answered = reply(option_reply::ack);
-  return option_.what == option::go ? enter(*chosen, query->wants_block_size) : answered;
+  return option_.what == option::go ? enter(agreed) : answered;
+}
+
+// Asking again changes nothing, and may be refused ("Fixed newstyle negotiation").
+handshake::outcome handshake::answer_structured_reply() {
+  if (!offers_.structured_replies) return refuse_unsupported();
+  if (option_.length > 0) return reply(option_reply::err_invalid, "STRUCTURED_REPLY takes no data.");
+  if (agreed_.replies == reply_mode::extended) {
+    return reply(option_reply::err_ext_header_reqd, "Extended headers are agreed and take precedence.");
+  }
+  if (agreed_.replies == reply_mode::structured) {
+    return reply(option_reply::err_invalid, "Structured replies are agreed already.");
+  }
+  agreed_.replies = reply_mode::structured;
+  return reply(option_reply::ack);
+}
+
+handshake::outcome handshake::answer_extended_headers() {
+  if (!offers_.extended_headers) return refuse_unsupported();
+  if (option_.length > 0) return reply(option_reply::err_invalid, "EXTENDED_HEADERS takes no data.");
+  if (agreed_.replies == reply_mode::extended) {
+    return reply(option_reply::err_invalid, "Extended headers are agreed already.");
+  }
+  agreed_.replies = reply_mode::extended;
+  return reply(option_reply::ack);
+}
+
+// LIST_META_CONTEXT and SET_META_CONTEXT differ in what a query finds, in what no queries mean, and in that
+// LIST changes nothing.
+handshake::outcome handshake::answer_context_query() {
+  if (!offers_.metadata) return refuse_unsupported();
+  if (agreed_.replies == reply_mode::simple) {
+    return reply(option_reply::err_invalid,
+                 "Metadata needs structured replies or extended headers, to be agreed first.");
+  }
+  if (state_ == state::skipping) return reply(option_reply::err_too_big, data_is_too_long);
+  const auto asked = decode_context_query(input_);
+  if (!asked) {
+    return reply(option_reply::err_invalid, "The export's name and the queries do not fill the option.");
+  }
+  if (!is_well_formed(asked->name)) return reply(option_reply::err_invalid, name_is_malformed);
+  if (asked->queries.size() > limits_.context_queries_max) {
+    return reply(option_reply::err_too_big, "These are more queries than this server answers.");
+  }
+  const bool is_list = option_.what == option::list_meta_context;
+  bool found = is_list && asked->queries.empty();
+  for (const std::string& query : asked->queries) {
+    if (!is_well_formed_query(query)) {
+      return reply(option_reply::err_invalid, "A query is not a namespace, a colon and a name, in UTF-8.");
+    }
+    found = found || finds_allocation(query, option_.what);
+  }
+  if (find(asked->name) == nullptr) return reply(option_reply::err_unknown, unknown_sentence(asked->name));
+  if (found) {
+    append_meta_context(output_, option_.what, is_list ? 0 : allocation_context_id, allocation_context);
+    if (!is_list) allocation_chosen_for_ = asked->name;
+  }
+  return reply(option_reply::ack);
+}
+
+handshake::outcome handshake::refuse_unsupported() {
+  return reply(option_reply::err_unsup, unsupported_sentence(option_.what));
 }
 
 handshake::outcome handshake::reply(option_reply what, std::string_view sentence) {
@@ -201,9 +284,8 @@ handshake::outcome handshake::reply(option_reply what, std::string_view sentence
   return {step::send, {}};
 }
 
-handshake::outcome handshake::enter(const export_info& chosen, bool block_sizes_requested) {
-  agreed_.chosen = &chosen;
-  agreed_.block_sizes_requested = block_sizes_requested;
+handshake::outcome handshake::enter(terms agreed) {
+  agreed_ = agreed;
   await(state::agreed, 0);
   return {step::enter_transmission, {}};
 }
@@ -222,9 +304,25 @@ const export_info* handshake::find(std::string_view name) const noexcept {
   return name.empty() && exports_.size() == 1 ? &exports_.front() : nullptr;
 }
 
+// The options whose data we look at. All other data is skipped as it comes, however long it is.
+bool handshake::reads_data_of(option what) const noexcept {
+  const bool asks_for_contexts = what == option::list_meta_context || what == option::set_meta_context;
+  return what == option::export_name || what == option::info || what == option::go ||
+         (asks_for_contexts && offers_.metadata);
+}
+
+// What would be agreed if this export were chosen now, by this name: INFO shows it, GO and EXPORT_NAME do it.
+terms handshake::terms_for(const export_info& offered, std::string_view name) const noexcept {
+  terms result = agreed_;
+  result.chosen = &offered;
+  result.allocation_selected = allocation_chosen_for_ == name;
+  return result;
+}
+
 // The export's size and flags are sent asked or not; everything else only to those who asked for it.
-void handshake::describe(const export_info& offered, const export_query& asked) {
-  append_info(output_, option_.what, info_export{offered.size, offered_flags(offered, agreed_)});
+void handshake::describe(const terms& shown, const export_query& asked) {
+  const export_info& offered = *shown.chosen;
+  append_info(output_, option_.what, info_export{offered.size, offered_flags(offered, shown)});
   if (asked.wants_name) append_info(output_, option_.what, info::name, offered.name);
   if (asked.wants_description && !offered.description.empty()) {
     append_info(output_, option_.what, info::description, offered.description);

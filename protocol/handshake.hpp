@@ -5,7 +5,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <vector>
@@ -27,6 +29,16 @@ struct handshake_limits {
   std::uint64_t total_bytes_max = 1U << 20U;
   // A long LIST is answered in several sends, each about this long.
   std::size_t list_bytes_per_send = 64U << 10U;
+  // Queries in one LIST_META_CONTEXT or SET_META_CONTEXT; more are answered ERR_TOO_BIG.
+  std::uint32_t context_queries_max = 1024;
+};
+
+// What the transmission phase behind this handshake can do. An option that asks for anything else is answered
+// ERR_UNSUP, like an unknown one. Metadata is of use only together with one of the other two.
+struct handshake_offers {
+  bool structured_replies = false;
+  bool metadata = false;
+  bool extended_headers = false;
 };
 
 class handshake {
@@ -45,7 +57,8 @@ class handshake {
   };
 
   // `exports` must outlive the handshake and the terms it agrees.
-  explicit handshake(std::span<const export_info> exports, handshake_limits limits = {});
+  explicit handshake(std::span<const export_info> exports, handshake_limits limits = {},
+                     handshake_offers offers = {});
 
   // The first call, with nothing received, returns the greeting. At most one option is answered per call, so
   // that output stays bounded. After enter_transmission or close there is nothing more to do; the same step
@@ -89,18 +102,27 @@ class handshake {
   outcome answer_list();
   outcome continue_list();
   outcome answer_export_query();
+  outcome answer_structured_reply();
+  outcome answer_extended_headers();
+  outcome answer_context_query();
+  outcome refuse_unsupported();
   outcome reply(option_reply what, std::string_view sentence = {});
-  outcome enter(const export_info& chosen, bool block_sizes_requested);
+  outcome enter(terms agreed);
   outcome close(std::error_code why = {});
   const export_info* find(std::string_view name) const noexcept;
-  void describe(const export_info& offered, const export_query& asked);
+  bool reads_data_of(option what) const noexcept;
+  terms terms_for(const export_info& offered, std::string_view name) const noexcept;
+  void describe(const terms& shown, const export_query& asked);
 
   std::span<const export_info> exports_;
   handshake_limits limits_;
+  handshake_offers offers_;
   state state_ = state::greeting;
   terms agreed_;
   bool fixed_newstyle_ = false;
   bool shutting_down_ = false;
+  // The export name for which the last SET_META_CONTEXT chose base:allocation; it holds for no other name.
+  std::optional<std::string> allocation_chosen_for_;
 
   option_header option_;  // The one being read or answered.
   std::uint32_t options_seen_ = 0;

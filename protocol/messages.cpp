@@ -156,6 +156,29 @@ std::optional<export_query> decode_export_query(std::span<const std::byte> from)
   return result;
 }
 
+void append(std::vector<std::byte>& to, const context_query& query) {
+  std::size_t length = context_query_size_min + query.name.size();
+  for (const std::string& each : query.queries) length += sizeof(std::uint32_t) + each.size();
+  writer out(grown_by(to, length));
+  out.number(static_cast<std::uint32_t>(query.name.size())).text(query.name);
+  out.number(static_cast<std::uint32_t>(query.queries.size()));
+  for (const std::string& each : query.queries)
+    out.number(static_cast<std::uint32_t>(each.size())).text(each);
+}
+
+std::optional<context_query> decode_context_query(std::span<const std::byte> from) {
+  reader in(from);
+  context_query result;
+  result.name = in.text(in.number<std::uint32_t>());
+  const std::size_t count = in.number<std::uint32_t>();
+  // Each query takes at least its own length, so a count that cannot be true costs no memory.
+  if (!in.ok() || count > in.remaining() / sizeof(std::uint32_t)) return std::nullopt;
+  result.queries.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) result.queries.push_back(in.text(in.number<std::uint32_t>()));
+  if (!in.ok() || in.remaining() != 0) return std::nullopt;
+  return result;
+}
+
 void append_option_reply(std::vector<std::byte>& to, option answered, option_reply what,
                          std::string_view text) {
   const std::string_view sent = clipped(text, text_length_max);
@@ -168,6 +191,13 @@ void append_list_entry(std::vector<std::byte>& to, std::string_view name, std::s
   const std::size_t length = sizeof(std::uint32_t) + name.size() + shown.size();
   append_header(to, option::list, option_reply::server, length);
   writer(grown_by(to, length)).number(static_cast<std::uint32_t>(name.size())).text(name).text(shown);
+}
+
+void append_meta_context(std::vector<std::byte>& to, option answered, std::uint32_t id,
+                         std::string_view name) {
+  const std::size_t length = sizeof(id) + name.size();
+  append_header(to, answered, option_reply::meta_context, length);
+  writer(grown_by(to, length)).number(id).text(name);
 }
 
 void append_info(std::vector<std::byte>& to, option answered, const info_export& payload) {

@@ -95,11 +95,23 @@ inline constexpr std::size_t export_query_size_min = 6;
 void append(std::vector<std::byte>& to, const export_query&);
 [[nodiscard]] std::optional<export_query> decode_export_query(std::span<const std::byte>);
 
+// The data of LIST_META_CONTEXT and SET_META_CONTEXT. Only the syntax is judged here: queries are any bytes.
+struct context_query {
+  std::string name;  // Of the export.
+  std::vector<std::string> queries;
+};
+// 32 bits name length, the name, 32 bits count of queries: what no queries take.
+inline constexpr std::size_t context_query_size_min = 8;
+void append(std::vector<std::byte>& to, const context_query&);
+[[nodiscard]] std::optional<context_query> decode_context_query(std::span<const std::byte>);
+
 // Answers to an option, header included, each appended to `to`.
 // Texts that are longer than the specification allows are cut.
 void append_option_reply(std::vector<std::byte>& to, option answered, option_reply what,
                          std::string_view text = {});
 void append_list_entry(std::vector<std::byte>& to, std::string_view name, std::string_view description);
+void append_meta_context(std::vector<std::byte>& to, option answered, std::uint32_t id,
+                         std::string_view name);
 void append_info(std::vector<std::byte>& to, option answered, const info_export& payload);
 void append_info(std::vector<std::byte>& to, option answered, const info_block_size& payload);
 void append_info(std::vector<std::byte>& to, option answered, info what, std::string_view text);

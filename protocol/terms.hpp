@@ -22,20 +22,30 @@ struct export_info {
   std::uint32_t block_size_max = request_payload_max;
 };
 
+// Which headers travel: simple replies only, structured replies to compact requests, or extended headers in
+// both directions. Each is agreed in the handshake, and the later ones take the place of the earlier.
+enum class reply_mode : std::uint8_t { simple, structured, extended };
+
 struct terms {
   const export_info* chosen = nullptr;
   bool no_zeroes = false;
   bool block_sizes_requested = false;  // The client asked in GO, so it has promised to keep to them.
+  reply_mode replies = reply_mode::simple;
+  bool allocation_selected = false;  // SET_META_CONTEXT chose base:allocation for this export.
 };
 
-// The transmission flags that this client is told, and is held to. Flags that promise what these terms cannot
-// keep are left out ("Transmission flags"): SEND_DF and BLOCK_STATUS_PAYLOAD need replies we do not speak
-// yet, SEND_RESIZE is not served, and SEND_FAST_ZERO means nothing without SEND_WRITE_ZEROES.
-[[nodiscard]] constexpr std::uint16_t offered_flags(const export_info& offered, const terms&) noexcept {
+// The transmission flags that this client is told, and is held to ("Transmission flags"). SEND_DF and
+// BLOCK_STATUS_PAYLOAD come with what was agreed and not with the export; SEND_RESIZE is not served; and
+// SEND_FAST_ZERO means nothing without SEND_WRITE_ZEROES.
+[[nodiscard]] constexpr std::uint16_t offered_flags(const export_info& offered,
+                                                    const terms& agreed) noexcept {
   unsigned kept = offered.flags | transmission_flag::has_flags;
   kept &= ~(0U | transmission_flag::send_df | transmission_flag::block_status_payload |
             transmission_flag::send_resize);
   if ((kept & transmission_flag::send_write_zeroes) == 0) kept &= ~(0U | transmission_flag::send_fast_zero);
+  if (agreed.replies != reply_mode::simple) kept |= transmission_flag::send_df;
+  if (agreed.replies == reply_mode::extended && agreed.allocation_selected)
+    kept |= transmission_flag::block_status_payload;
   return static_cast<std::uint16_t>(kept);
 }
 

@@ -11,6 +11,7 @@ request_slot& slot_pool::take() {
 
 void slot_pool::give_back(request_slot& slot) {
   slot.buffer = {};
+  slot.payload = nullptr;
   slot.charged = 0;
   slot.reply.clear();
   free_.push_back(&slot);

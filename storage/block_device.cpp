@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdlib>
 
 #include "storage/sparse_read.hpp"
 #include "storage/zeroing.hpp"
@@ -15,6 +16,10 @@ operation& operation_of(void* owner) {
 }
 
 }  // namespace
+
+operation::~operation() {
+  if (device_ != nullptr) std::abort();
+}
 
 block_device::block_device(const geometry& shape, const descriptors& file)
     : shape_(shape),
@@ -45,6 +50,7 @@ memory_layout block_device::layout(operation_kind kind, std::uint64_t offset, st
 
 void block_device::submit(operation& op, io_queue& queue) {
   assert(op.offset <= shape_.size && op.length <= shape_.size - op.offset);
+  assert(op.device_ == nullptr);
   op.device_ = this;
   op.queue_ = &queue;
   op.failure = {};
@@ -216,6 +222,11 @@ void block_device::on_flushed(void* owner, std::error_code failure) {
   op.failure = failure;
   op.device_->hear_of_failed_syncs(op);
   finish(op);
+}
+
+void block_device::finish(operation& op) {
+  op.device_ = nullptr;
+  op.done(op);
 }
 
 void block_device::hear_of_failed_syncs(operation& op) {

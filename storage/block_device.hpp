@@ -28,8 +28,11 @@ enum class operation_kind : std::uint8_t { read, write, flush, trim, write_zeroe
 
 // One request to a device. Owned by the caller, reusable, and at a stable address from submit() until `done`
 // runs; so is its memory. Submitted from, and done on, the thread of its queue; `done` never runs inside
-// submit().
+// submit(). Destroying one before it is done ends the process, also while it only waits for its turn.
 struct operation {
+  operation() = default;
+  ~operation();
+
   operation_kind kind = operation_kind::read;
   bool durable = false;         // write, trim, write_zeroes: on stable storage before `done`
   bool keep_allocated = false;  // write_zeroes: no holes
@@ -54,7 +57,7 @@ struct operation {
   friend class sparse_read;
   friend class zeroing;
 
-  block_device* device_ = nullptr;
+  block_device* device_ = nullptr;  // from submit() until it is done
   io_queue* queue_ = nullptr;
   padded_range blocks_;  // the direct part
   void (*resume_)(operation&) = nullptr;
@@ -123,7 +126,7 @@ class block_device {
   // Failed syncs are told on flushes and durable changes, once to each witness.
   void hear_of_failed_syncs(operation& op);
   static void on_flushed(void* owner, std::error_code failure);
-  static void finish(operation& op) { op.done(op); }
+  static void finish(operation& op);
 
   const geometry shape_;
   const descriptors file_;

@@ -1,5 +1,7 @@
 #include "storage/aio_queue.hpp"
 
+#include <linux/aio_abi.h>
+#include <linux/fs.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -159,6 +161,36 @@ TEST_CASE("syncs_and_durable_writes_go_through_the_kernel_queue") {
   world.finish();
   CHECK(sync.result == 0);
   CHECK(world.queue.counts().requests == 4);
+}
+
+TEST_CASE("the_kernel_is_told_what_is_durable_and_whom_to_wake") {
+  aio_world world(64, &answering_submit);
+  static std::vector<iocb> given;
+  given.clear();
+  const auto look = [](io_context* context, long count, iocb** blocks) {
+    for (long i = 0; i < count; ++i) given.push_back(*blocks[i]);
+    return ::io_submit(context, count, blocks);
+  };
+  for (int i = 0; i < 8; ++i) answers.emplace_back(look);
+  world.submit(world.add(io_op::read, 1));
+  world.submit(world.add(io_op::write, 2));
+  io_request& durable = world.add(io_op::write, 3);
+  durable.durable = true;
+  world.submit(durable);
+  world.submit(world.add(io_op::sync));
+  world.finish();
+
+  REQUIRE(given.size() == 4);
+  constexpr std::array<unsigned, 4> opcodes{IOCB_CMD_PREAD, IOCB_CMD_PWRITE, IOCB_CMD_PWRITE,
+                                            IOCB_CMD_FDSYNC};
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    CHECK(given[i].aio_lio_opcode == opcodes[i]);
+    CHECK(given[i].aio_rw_flags == (i == 2 ? RWF_DSYNC : 0));
+    CHECK((given[i].aio_flags & IOCB_FLAG_RESFD) != 0);
+    CHECK(given[i].aio_resfd == static_cast<unsigned>(world.queue.event_fd()));
+  }
+  CHECK(given[1].aio_offset == static_cast<std::int64_t>(2 * block));
+  CHECK(given[1].aio_nbytes == block);
 }
 
 TEST_CASE("an_idle_disk_gets_a_request_at_once_and_the_rest_in_batches") {
@@ -391,7 +423,7 @@ namespace {
 struct stress_loop {
   static constexpr std::uint64_t stripe = 1000;
   static constexpr std::size_t in_flight = 8;
-  static constexpr int requests_in_all = 250;
+  static constexpr int requests_in_all = 600;
 
   block_device& device;
   unsigned number;

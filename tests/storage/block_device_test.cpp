@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
+#include <optional>
 #include <vector>
 
 #include "tests/storage/device_request.hpp"
 #include "tests/storage/fake_queue.hpp"
+#include "tests/storage/process_end.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace aionbd::storage;
@@ -188,6 +190,23 @@ TEST_CASE("a_request_may_be_submitted_again_and_forgets_its_failure") {
   world.carry_out(read);
   CHECK_FALSE(read.failure());
   CHECK(std::equal(read.payload().begin(), read.payload().end(), world.reference.begin() + 100));
+}
+
+TEST_CASE("destroying_an_operation_that_only_waits_for_its_turn_ends_the_process") {
+  for (const operation_kind kind :
+       {operation_kind::write, operation_kind::write_zeroes, operation_kind::flush}) {
+    CHECK(aborts([kind] {
+      device_world world(shape_of(8192, 8192, 512));
+      device_request first(world.device, kind, 0, kind == operation_kind::flush ? 0 : 4096);
+      std::optional<device_request> waiting(std::in_place, world.device, kind, first.op.offset,
+                                            first.op.length);
+      first.submit(world.queue);
+      waiting->submit(world.queue);
+      world.queue.drain();
+      waiting.reset();
+      ::_exit(0);  // before anything else can end it
+    }));
+  }
 }
 
 TEST_CASE("writes_to_one_place_land_in_the_order_they_were_submitted") {

@@ -1,0 +1,131 @@
+#!/bin/bash
+# Process 1 of the guest once the host's root is there: makes the machine complete, runs the scenarios of the plan one
+# after the other, and switches off. For each it leaves in the share: NAME.started, NAME.log, NAME.dmesg and, when it
+# is over, NAME.result: "passed 12 s", or another verdict and why.
+#
+# It kills every process between scenarios, so it must never run anywhere else.
+if [[ $$ -ne 1 ]] || ! grep -q aionbd.guest /proc/cmdline; then
+  echo "main.sh is process 1 of the guest that tests/kernel/run boots, and nothing else." >&2
+  exit 1
+fi
+
+share=/run/share
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8
+# shellcheck source=/dev/null
+source "$share/plan"  # program, kernel_modules, kernel_folder, scenarios
+export program kernel_folder
+
+say() { echo "guest: $*" >/dev/console; }
+
+switch_off() {
+  sync
+  echo o >/proc/sysrq-trigger
+  sleep 60
+}
+
+prepare() {
+  exec </dev/null >/dev/console 2>&1
+  mkdir -p /dev/pts /dev/shm
+  mount -t devpts devpts /dev/pts
+  mount -t tmpfs shm /dev/shm
+  mount -t cgroup2 cgroup /sys/fs/cgroup
+  mount -t debugfs debug /sys/kernel/debug
+  ip link set lo up
+  hostname guest
+  # The guest's kernel is not the host's, nor are its modules.
+  mount --bind "$kernel_modules" "$(realpath -m /lib/modules)" 2>/dev/null ||
+    { mkdir -p /lib/modules && mount --bind "$kernel_modules" /lib/modules; } || return
+  modprobe -a virtio_blk ext4 xfs brd null_blk loop nbd || return
+  echo 60 >/proc/sys/kernel/hung_task_timeout_secs
+  mkdir -p /mnt/ext4 /mnt/xfs
+  mount -t ext4 /dev/vda /mnt/ext4 && mount -t xfs /dev/vdb /mnt/xfs
+}
+
+# kernel_messages_since NAME: what the kernel said since the scenario began.
+kernel_messages_since() {
+  dmesg | sed "1,/ aionbd: begin $1\$/d"
+}
+
+alarming='WARNING:|BUG:|Oops|general protection|Call Trace|blocked for more than|soft lockup|detected stall'
+alarming+='|I/O error|Buffer I/O|EXT4-fs (error|warning)|XFS .*([Cc]orrupt|[Ee]rror|[Ss]hut)|JBD2: .*rror'
+alarming+='|[Oo]ut of memory|oom-kill|page allocation failure'
+
+# undo_leftovers: takes down what a scenario left; `left` then names what could not be.
+undo_leftovers() {
+  local point device
+  # First those who use the devices, then the file systems while their server may still answer, then the rest.
+  processes | awk '$3 != "aionbd" && $3 != "nbd-client" { print $2 }' | xargs -r kill -KILL
+  if [[ $(wc -l </proc/swaps) -gt 1 ]]; then timeout 20 swapoff -a; fi
+  for point in $(nbd_devices_mounted); do timeout 20 umount "$point" || umount -l "$point"; done
+  for device in $(nbd_devices_attached); do timeout 10 nbd-client -d "/dev/$device"; done
+  processes | awk '{ print $2 }' | xargs -r kill -KILL
+  for _ in {1..20}; do
+    left=$(nbd_devices_mounted; nbd_devices_attached; processes)
+    [[ -n $left ]] || break
+    sleep 0.5
+  done
+  find /mnt/ext4 /mnt/xfs -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
+  rm -rf /tmp/* /dev/shm/*
+  find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d -exec rmdir {} +
+  rmmod null_blk brd 2>/dev/null
+}
+
+nbd_devices_attached() {
+  local each
+  for each in /sys/block/nbd*/pid; do
+    if [[ -e $each ]]; then basename "$(dirname "$each")"; fi
+  done
+}
+
+nbd_devices_mounted() { awk '$1 ~ "^/dev/nbd" { print $2 }' /proc/mounts; }
+
+# processes: session, number, name and arguments of what the scenario started. It is a session of its own; process 1,
+# its subshells and the kernel's threads are in session 0.
+processes() { ps -e -o sid=,pid=,comm=,args= | awk '$1 != 0'; }
+
+run_scenario() {
+  local path=$1 name limit provokes status verdict left began=$SECONDS
+  name=$(basename "$path" .sh)
+  limit=$(sed -n 's/^# timeout: //p' "$path")
+  provokes=$(sed -n 's/^# provokes: //p' "$path")
+  say "$name"
+  echo "$limit" >"$share/$name.started"
+  echo "aionbd: begin $name" >/dev/kmsg
+  mkdir -p /tmp/scenario
+  cd /tmp/scenario || return
+
+  setsid --wait timeout --kill-after=5 "$limit" bash "$kernel_folder/guest/run_steps.sh" "$path" >"$share/$name.log" 2>&1
+  status=$?
+  case $status in
+    0) verdict="passed" ;;
+    77) verdict="skipped" ;;
+    124 | 137) verdict="failed: not done after $limit s" ;;
+    *) verdict="failed" ;;
+  esac
+  cd /
+  left=
+  undo_leftovers >>"$share/$name.log" 2>&1
+  if [[ -n $left ]]; then verdict="failed: left behind: $left"; fi
+
+  kernel_messages_since "$name" >"$share/$name.dmesg"
+  if grep -E "$alarming" "$share/$name.dmesg" | grep -v -E "${provokes:-^\$}" >"$share/$name.alarms"; then
+    [[ $verdict == passed ]] && verdict="failed: the kernel complained: $(head -n 1 "$share/$name.alarms")"
+  fi
+  echo "$verdict ($((SECONDS - began)) s)" >"$share/$name.result.new"
+  mv "$share/$name.result.new" "$share/$name.result"
+  say "$name: $verdict ($((SECONDS - began)) s)"
+  [[ -z $left ]]
+}
+
+if ! prepare; then
+  say "could not be prepared"
+  switch_off
+fi
+say "ready after $(cut -d' ' -f1 /proc/uptime) s"
+for scenario in "${scenarios[@]}"; do
+  # A machine that could not be tidied up is no place for the next one; the host boots another.
+  run_scenario "$scenario" || break
+done
+say "done"
+umount /mnt/ext4 /mnt/xfs
+switch_off

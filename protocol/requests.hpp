@@ -22,6 +22,8 @@ struct request {
   // What the request is about, and of a WRITE also the payload's. Only with PAYLOAD_LEN on another command it
   // is the payload's alone. 32 bits on the wire, 64 with extended headers.
   std::uint64_t length = 0;
+
+  bool operator==(const request&) const = default;
 };
 
 inline constexpr std::size_t request_size = 28;

@@ -60,7 +60,10 @@ int run(const server::config& settings) {
   server::exports served;
   const storage::block_file& file =
       served.add(settings.export_name, settings.description, open_file(settings));
+  storage::undo_creation undo(file.path());
+  if (!file.was_created()) undo.keep();
   server::server running(settings, served);
+  undo.keep();
   say_what_is_served(file, running);
   running.run();
   return EXIT_SUCCESS;

@@ -1,7 +1,6 @@
 #include "storage/block_file.hpp"
 
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -34,21 +33,6 @@ std::string system_says(int error) {
 [[noreturn]] void refuse(const std::string& path, const std::string& doing, int error) {
   throw open_error(reason::refused, doing + " " + path + ": " + system_says(error));
 }
-
-// Removes a file that was created for an open that did not succeed.
-class undo_creation {
- public:
-  explicit undo_creation(const std::string& path) : path_(&path) {}
-  undo_creation(const undo_creation&) = delete;
-  undo_creation& operator=(const undo_creation&) = delete;
-  ~undo_creation() {
-    if (path_ != nullptr) ::unlink(path_->c_str());
-  }
-  void keep() { path_ = nullptr; }
-
- private:
-  const std::string* path_;
-};
 
 void fill_new_file(int fd, const block_file::request& wanted) {
   const auto size = static_cast<off_t>(*wanted.create_size);
@@ -88,6 +72,10 @@ struct stat look_at(const std::string& path) {
 }
 
 }  // namespace
+
+undo_creation::~undo_creation() {
+  if (path_ != nullptr) ::unlink(path_->c_str());
+}
 
 block_file block_file::open(const request& wanted) {
   block_file file;
@@ -199,12 +187,9 @@ void block_file::find_abilities() {
       std::max(static_cast<std::uint32_t>(std::min<std::uint64_t>(block, granularity_max)), shape_.alignment);
 
   if (shape_.is_block_device || shape_.read_only) return;
-  // A hole past the end changes nothing and shows whether the file system can make holes.
-  const auto past_end = static_cast<off_t>(round_up(shape_.size, granularity_max));
-  const int outcome = ::fallocate(main_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, past_end, page);
-  shape_.can_punch_hole = outcome == 0 || (errno != EOPNOTSUPP && errno != ENOSYS);
-  // Whether it can zero a range shows at the first attempt; there is none that changes nothing.
-  shape_.can_zero_range = true;
+  // Whether the file system can do either shows at the first attempt: there is none that does not change at
+  // least the file's times.
+  shape_.can_punch_hole = shape_.can_zero_range = true;
 }
 
 }  // namespace aionbd::storage

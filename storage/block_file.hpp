@@ -30,6 +30,19 @@ class open_error : public std::runtime_error {
   reason why_;
 };
 
+// Removes a file that was created, unless what it was created for comes to be. The path must outlive it.
+class undo_creation {
+ public:
+  explicit undo_creation(const std::string& path) : path_(&path) {}
+  undo_creation(const undo_creation&) = delete;
+  undo_creation& operator=(const undo_creation&) = delete;
+  ~undo_creation();
+  void keep() { path_ = nullptr; }
+
+ private:
+  const std::string* path_;
+};
+
 class block_file {
  public:
   struct request {

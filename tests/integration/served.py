@@ -58,7 +58,7 @@ alone = need("alone")
 class Server:
     """A running aionbd. Leaving its `with` block sends SIGTERM and demands a clean end."""
 
-    def __init__(self, folder, arguments, prefix=(), environment=None):
+    def __init__(self, folder, arguments, prefix=(), environment=None, pass_fds=()):
         self._folder = folder
         self._log = tempfile.NamedTemporaryFile(dir=folder, suffix=".log")
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -68,9 +68,9 @@ class Server:
         self.arguments = [str(each) for each in arguments]
         self.process = subprocess.Popen(
             [*prefix, program, *self.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=self._log, env={**os.environ, "NOTIFY_SOCKET": notify_path, **(environment or {})})
+            stderr=self._log, env={**os.environ, "NOTIFY_SOCKET": notify_path, **(environment or {})},
+            pass_fds=pass_fds)
         self.pid = self.process.pid
-        self.must_be_clean = True
         try:
             self.wait_for_notice("READY=1")
         except BaseException:
@@ -239,7 +239,7 @@ class Facts(unittest.TestCase):
     def run_tool(self, *command, status=0, **how):
         """The output of a program that must end with this status."""
         done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, check=False, timeout=100, **how)
+                              stderr=subprocess.PIPE, text=True, check=False, timeout=60, **how)
         if done.returncode != status:
             self.fail(f"{' '.join(map(str, command))}\nended with {done.returncode}, not {status}:\n"
                       f"{done.stdout}{done.stderr}")

@@ -29,6 +29,9 @@ TEST_CASE("every_value_has_a_name_of_its_own_and_other_numbers_are_unknown") {
   check_names<option_reply>(0x80000001, 0x8000000a);
   check_names<info>(0, 3);
   check_names<command>(0, 8);
+  check_names<chunk>(0, 2);
+  check_names<chunk>(5, 6);
+  check_names<chunk>(0x8001, 0x8002);
   for (const std::uint32_t value : {0U, 1U, 5U, 12U, 22U, 28U, 75U, 95U, 108U}) {
     CHECK(to_string(static_cast<error>(value)) != "unknown");
   }
@@ -40,12 +43,6 @@ TEST_CASE("names_are_the_words_of_the_specification") {
   CHECK(to_string(option_reply::err_tls_reqd) == "ERR_TLS_REQD");
   CHECK(to_string(info::export_) == "EXPORT");
   CHECK(to_string(command::write_zeroes) == "WRITE_ZEROES");
+  CHECK(to_string(chunk::block_status_ext) == "BLOCK_STATUS_EXT");
   CHECK(to_string(error::eoverflow) == "EOVERFLOW");
-}
-
-TEST_CASE("limits_are_what_the_readme_says") {
-  CHECK(text_length_max == 4096);
-  CHECK(name_length_max == 4096);
-  CHECK(request_payload_max == 33'554'432);
-  CHECK(payload_drain_max == 67'108'864);
 }

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "protocol/error.hpp"
@@ -52,6 +53,22 @@ inline byte_vector go_request(std::string_view name, const std::vector<std::uint
   return option_request(7, query_data(name, infos));
 }
 
+// The data of LIST_META_CONTEXT (9) and SET_META_CONTEXT (10), and the two with it.
+inline byte_vector context_data(std::string_view name, const std::vector<std::string>& queries) {
+  packet data;
+  data.u32(name.size()).text(name).u32(queries.size());
+  for (const std::string& each : queries) data.u32(each.size()).text(each);
+  return data;
+}
+
+inline byte_vector list_contexts_request(std::string_view name, const std::vector<std::string>& queries) {
+  return option_request(9, context_data(name, queries));
+}
+
+inline byte_vector set_contexts_request(std::string_view name, const std::vector<std::string>& queries) {
+  return option_request(10, context_data(name, queries));
+}
+
 // What the server sends. Error replies are written without their sentence.
 inline byte_vector server_greeting() {
   return packet().u64(0x4e42444d41474943).u64(0x49484156454f5054).u16(3);
@@ -69,12 +86,22 @@ inline byte_vector listed(std::string_view name, std::string_view description = 
   return reply(3, 2, packet().u32(name.size()).text(name).text(description));
 }
 
-inline byte_vector described(std::uint32_t option, const protocol::export_info& offered) {
-  return reply(option, 3, packet().u16(0).u64(offered.size).u16(offered.flags));
+inline byte_vector described(std::uint32_t option, const protocol::export_info& offered,
+                             unsigned more_flags = 0) {
+  return reply(option, 3, packet().u16(0).u64(offered.size).u16(offered.flags | more_flags));
+}
+
+// LIST's answers have the id 0, SET's the one that BLOCK_STATUS is answered with.
+inline byte_vector allocation_listed() {
+  return reply(9, 4, packet().u32(0).text("base:allocation"));
+}
+inline byte_vector allocation_set() {
+  return reply(10, 4, packet().u32(1).text("base:allocation"));
 }
 
 inline constexpr std::uint32_t err_unsup = 0x80000001, err_invalid = 0x80000003, err_unknown = 0x80000006,
-                               err_shutdown = 0x80000007, err_too_big = 0x80000009;
+                               err_shutdown = 0x80000007, err_too_big = 0x80000009,
+                               err_ext_header_reqd = 0x8000000a;
 
 // How a conversation ends.
 struct ending {
@@ -84,6 +111,8 @@ struct ending {
   bool no_zeroes = false;
   bool block_sizes_requested = false;
   byte_vector unconsumed;  // Requests that the client sent along with its last option.
+  protocol::reply_mode replies = protocol::reply_mode::simple;
+  bool allocation_selected = false;
 
   bool operator==(const ending&) const = default;
 };
@@ -91,21 +120,34 @@ struct ending {
 inline ending waiting() {
   return {};
 }
-inline ending closed() {
-  return {handshake::step::close, {}, {}, false, false, {}};
+inline ending dropped(std::error_code why) {
+  ending result;
+  result.what = handshake::step::close;
+  result.why = why;
+  return result;
 }
-inline ending dropped(protocol::protocol_errc why) {
-  return {handshake::step::close, why, {}, false, false, {}};
+inline ending closed() {
+  return dropped({});
 }
 
 inline ending entered(std::string chosen, bool no_zeroes = true, bool block_sizes_requested = false,
                       byte_vector unconsumed = {}) {
-  return {handshake::step::enter_transmission,
-          {},
-          std::move(chosen),
-          no_zeroes,
-          block_sizes_requested,
-          std::move(unconsumed)};
+  ending result;
+  result.what = handshake::step::enter_transmission;
+  result.chosen = std::move(chosen);
+  result.no_zeroes = no_zeroes;
+  result.block_sizes_requested = block_sizes_requested;
+  result.unconsumed = std::move(unconsumed);
+  return result;
+}
+
+// Entered with GO and NO_ZEROES, and with more than simple replies.
+inline ending entered_with(protocol::reply_mode replies, std::string chosen,
+                           bool allocation_selected = false) {
+  ending result = entered(std::move(chosen));
+  result.replies = replies;
+  result.allocation_selected = allocation_selected;
+  return result;
 }
 
 // Cuts the sentence out of every error reply, once it is known to be one. `output` starts with the greeting.
@@ -135,8 +177,9 @@ inline byte_vector without_sentences(const byte_vector& output) {
 
 class script {
  public:
-  explicit script(std::span<const protocol::export_info> exports, protocol::handshake_limits limits = {})
-      : exports_(exports), limits_(limits) {
+  explicit script(std::span<const protocol::export_info> exports, protocol::handshake_limits limits = {},
+                  protocol::handshake_offers offers = {})
+      : exports_(exports), limits_(limits), offers_(offers) {
     turns_.push_back({{}, server_greeting(), false});
   }
 
@@ -204,7 +247,7 @@ class script {
     cuts.push_back(all.size());
     std::sort(cuts.begin(), cuts.end());
 
-    handshake under_test(exports_, limits_);
+    handshake under_test(exports_, limits_, offers_);
     byte_vector output;
     std::optional<ending> end;
     std::size_t fed = 0;
@@ -241,18 +284,24 @@ class script {
         if (!under_test.output().empty()) FAIL("output that nobody was told to send");
         return;
       }
-      const protocol::terms& agreed = under_test.agreed();
       const bool is_entered = next.what == handshake::step::enter_transmission;
-      end = is_entered ? entered(agreed.chosen->name, agreed.no_zeroes, agreed.block_sizes_requested,
-                                 exact_copy(piece))
-                       : ending{next.what, next.why, {}, false, false, {}};
+      end = is_entered ? entered_as(under_test.agreed(), exact_copy(piece)) : dropped(next.why);
       if (under_test.resume(piece).what != next.what) FAIL("an end that does not last");
       return;
     }
   }
 
+  static ending entered_as(const protocol::terms& agreed, byte_vector unconsumed) {
+    ending result =
+        entered(agreed.chosen->name, agreed.no_zeroes, agreed.block_sizes_requested, std::move(unconsumed));
+    result.replies = agreed.replies;
+    result.allocation_selected = agreed.allocation_selected;
+    return result;
+  }
+
   std::span<const protocol::export_info> exports_;
   protocol::handshake_limits limits_;
+  protocol::handshake_offers offers_;
   std::vector<turn> turns_;
 };
 

@@ -96,6 +96,40 @@ TEST_CASE("rule 2: by_default_16_kib_of_data_are_read_and_a_byte_more_is_too_big
       .ends_with(entered("one"));
 }
 
+TEST_CASE("rule 12: queries_are_counted_and_one_past_the_limit_is_too_big") {
+  handshake_limits limits;
+  const std::vector<std::string> fits(limits.context_queries_max, "x:"), too_many(1025, "x:");
+  REQUIRE(fits.size() == 1024);
+  for (const std::uint32_t option : {9U, 10U}) {
+    script(exports, limits, {true, true, true})
+        .receives(flags_request(3))
+        .receives(option_request(8))
+        .sends(ack(8))
+        .receives(option_request(option, context_data("one", fits)))
+        .sends(ack(option))
+        .receives(option_request(option, context_data("one", too_many)))
+        .sends(reply(option, err_too_big))
+        .ends_with(waiting());
+  }
+}
+
+TEST_CASE("rule 2: data_past_the_buffer_is_too_big_for_the_context_options_too") {
+  handshake_limits limits;
+  limits.option_length_max = 64;
+  const std::string fits(64 - 8, 'n'), too_long(64 - 7, 'n');
+  for (const std::uint32_t option : {9U, 10U}) {
+    script(exports, limits, {true, true, true})
+        .receives(flags_request(3))
+        .receives(option_request(11))
+        .sends(ack(11))
+        .receives(option_request(option, context_data(fits, {})))
+        .sends(reply(option, err_unknown))
+        .receives(option_request(option, context_data(too_long, {})))
+        .sends(reply(option, err_too_big))
+        .ends_with(waiting());
+  }
+}
+
 TEST_CASE("long_data_that_nobody_reads_is_no_reason_for_another_answer") {
   handshake_limits limits;
   limits.option_length_max = 8;

@@ -156,6 +156,45 @@ TEST_CASE("a_count_of_65535_infos_is_read_to_its_end") {
   CHECK(decode_export_query(byte_vector(data)).value().wants_name);
 }
 
+TEST_CASE("context_queries_round_trip") {
+  const std::vector<std::vector<std::string>> rows = {
+      {}, {""}, {"base:"}, {"base:allocation", "x-y:z", std::string(4096, 'q')}};
+  for (const std::string& name : {std::string(), std::string("disk"), std::string(4096, 'n')}) {
+    for (const std::vector<std::string>& queries : rows) {
+      byte_vector wire;
+      append(wire, context_query{name, queries});
+      const context_query decoded = decode_context_query(exact_copy(wire)).value();
+      CHECK(decoded.name == name);
+      CHECK(decoded.queries == queries);
+    }
+  }
+}
+
+TEST_CASE("rule 12: a_context_query_cut_short_or_with_bytes_to_spare_is_none") {
+  byte_vector wire;
+  append(wire, context_query{"disk", {"base:", "base:allocation", ""}});
+  for (std::size_t length = 0; length < wire.size(); ++length) {
+    CAPTURE(length);
+    CHECK_FALSE(decode_context_query(exact_copy(std::span(wire).first(length))));
+  }
+  CHECK_FALSE(decode_context_query(joined(wire, packet().u8(0))));
+  CHECK_FALSE(decode_context_query(joined(wire, packet().u32(0))));
+}
+
+TEST_CASE("rule 12: a_count_of_queries_that_cannot_be_true_costs_no_memory") {
+  for (const std::uint32_t count : {2U, 0x40000000U, 0x40000001U, 0x7fffffffU, 0xffffffffU})
+    CHECK_FALSE(decode_context_query(exact_copy(byte_vector(packet().u32(0).u32(count).u32(0)))));
+  CHECK(decode_context_query(byte_vector(packet().u32(0).u32(1).u32(0))));
+}
+
+TEST_CASE("meta_contexts_are_an_id_and_a_name") {
+  byte_vector wire;
+  append_meta_context(wire, option::set_meta_context, 0x01020304, "base:allocation");
+  CHECK(wire ==
+        byte_vector(
+            packet().u64(0x0003e889045565a9).u32(10).u32(4).u32(19).u32(0x01020304).text("base:allocation")));
+}
+
 TEST_CASE("texts_longer_than_4096_bytes_are_cut_when_sent") {
   byte_vector error_reply, entry, description;
   append_option_reply(error_reply, option::go, option_reply::err_unknown, std::string(5000, 'x'));

@@ -1,9 +1,14 @@
+// Requests on the wire, the payloads behind them, and the errors and sentences they are refused with. What
+// validate() says of them: validate_test.cpp.
 #include "protocol/requests.hpp"
 
+#include <algorithm>
 #include <cerrno>
-#include <initializer_list>
+#include <string>
 
+#include "protocol/text.hpp"
 #include "tests/protocol/bytes.hpp"
+#include "tests/protocol/setting.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace aionbd::protocol;
@@ -11,60 +16,58 @@ using namespace aionbd::tests;
 
 namespace {
 
-constexpr std::uint64_t mebibyte = 1U << 20U;
-constexpr std::uint64_t gibibyte = 1U << 30U;
-constexpr std::uint64_t length_max = 0xffffffff;
-constexpr std::uint16_t everything = transmission_flag::has_flags | transmission_flag::send_flush |
-                                     transmission_flag::send_fua | transmission_flag::send_trim |
-                                     transmission_flag::send_write_zeroes |
-                                     transmission_flag::send_fast_zero | transmission_flag::send_cache;
-constexpr std::initializer_list<command> ranged = {command::read, command::write, command::trim,
-                                                   command::cache, command::write_zeroes};
-constexpr std::initializer_list<command> changes = {command::write, command::trim, command::write_zeroes};
+byte_vector on_the_wire(const request& sent, reply_mode mode) {
+  packet wire;
+  wire.u32(mode == reply_mode::extended ? 0x21e41c71 : 0x25609513);
+  wire.u16(sent.flags).u16(static_cast<std::uint16_t>(sent.what)).u64(sent.cookie).u64(sent.offset);
+  if (mode == reply_mode::extended) return wire.u64(sent.length);
+  return wire.u32(sent.length);
+}
 
-// An export and the terms of a client that chose it.
-struct setting {
-  explicit setting(std::uint64_t size = gibibyte, std::uint16_t flags = everything) {
-    offered.size = size;
-    offered.flags = flags;
-    agreed.chosen = &offered;
-  }
-  setting(const setting&) = delete;
+error take(request& asked, std::uint64_t effect_length, std::uint32_t context_id, const terms& agreed) {
+  const byte_vector payload = packet().u64(effect_length).u32(context_id);
+  return take_block_status_payload(asked, std::span(payload).first<block_status_payload_size>(), agreed);
+}
 
-  [[nodiscard]] error check(command what, std::uint64_t offset, std::uint64_t length,
-                            unsigned flags = 0) const {
-    return validate({what, static_cast<std::uint16_t>(flags), 1, offset, length}, agreed);
-  }
-
-  export_info offered;
-  terms agreed;
+const request rows[] = {
+    {command::read, 0, 0, 0, 0},
+    {command::write, command_flag::fua, 0x0123456789abcdef, 4096, 512},
+    {command::write_zeroes, 0xffff, ~std::uint64_t{0}, ~std::uint64_t{0}, length_max},
+    {static_cast<command>(0xffff), 0x8000, 1, 2, 3},
 };
 
 }  // namespace
 
 TEST_CASE("requests_round_trip") {
-  const request rows[] = {
-      {command::read, 0, 0, 0, 0},
-      {command::write, command_flag::fua, 0x0123456789abcdef, 4096, 512},
-      {command::write_zeroes, 0xffff, ~std::uint64_t{0}, ~std::uint64_t{0}, length_max},
-      {static_cast<command>(0xffff), 0x8000, 1, 2, 3},
-  };
   for (const request& sent : rows) {
     byte_vector wire(request_size);
     encode_request(std::span(wire).first<request_size>(), sent);
-    CHECK(wire == byte_vector(packet()
-                                  .u32(0x25609513)
-                                  .u16(sent.flags)
-                                  .u16(static_cast<std::uint16_t>(sent.what))
-                                  .u64(sent.cookie)
-                                  .u64(sent.offset)
-                                  .u32(sent.length)));
-    const request decoded = decode_request(std::span<const std::byte>(wire).first<request_size>()).value();
-    CHECK(decoded.what == sent.what);
-    CHECK(decoded.flags == sent.flags);
-    CHECK(decoded.cookie == sent.cookie);
-    CHECK(decoded.offset == sent.offset);
-    CHECK(decoded.length == sent.length);
+    CHECK(wire == on_the_wire(sent, reply_mode::simple));
+    CHECK(decode_request(std::span<const std::byte>(wire).first<request_size>()).value() == sent);
+  }
+}
+
+TEST_CASE("requests_of_every_mode_round_trip") {
+  CHECK(request_header_size(reply_mode::simple) == 28);
+  CHECK(request_header_size(reply_mode::structured) == 28);
+  CHECK(request_header_size(reply_mode::extended) == 32);
+  for (const reply_mode mode : every::mode) {
+    for (const request& sent : rows) {
+      byte_vector wire(request_header_size(mode));
+      encode_request(wire, sent, mode);
+      CHECK(wire == on_the_wire(sent, mode));
+      CHECK(decode_request(exact_copy(wire), mode).value() == sent);
+      CHECK(decode_request(joined(wire, byte_vector(7)), mode).value() == sent);
+    }
+  }
+}
+
+TEST_CASE("rule 17: lengths_of_64_bits_round_trip_with_extended_headers") {
+  for (const std::uint64_t length : {std::uint64_t{1} << 32U, std::uint64_t{1} << 63U, ~std::uint64_t{0}}) {
+    const request sent{command::trim, 0, 1, 2, length};
+    byte_vector wire(extended_request_size);
+    encode_request(wire, sent, reply_mode::extended);
+    CHECK(decode_request(wire, reply_mode::extended).value().length == length);
   }
 }
 
@@ -72,220 +75,147 @@ TEST_CASE("a_request_with_another_magic_is_none") {
   for (const std::uint32_t magic : {0U, 0x12560953U, 0x25609512U, 0x25609514U, 0x67446698U, 0x21e41c71U}) {
     const byte_vector wire = packet().u32(magic).zeroes(request_size - 4);
     CHECK_FALSE(decode_request(std::span(wire).first<request_size>()));
+    CHECK_FALSE(decode_request(wire, reply_mode::structured));
   }
-}
-
-TEST_CASE("rule 13: requests_up_to_the_last_byte_are_served") {
-  const setting with(10'000);
-  for (const command what : ranged) {
-    CAPTURE(what);
-    CHECK(with.check(what, 0, 10'000) == error::none);
-    CHECK(with.check(what, 9'999, 1) == error::none);
-    CHECK(with.check(what, 10'000, 0) == error::none);
+  for (const std::uint32_t magic : {0U, 0x25609513U, 0x21e41c70U, 0x6e8a278cU}) {
+    const byte_vector wire = packet().u32(magic).zeroes(extended_request_size - 4);
+    CHECK_FALSE(decode_request(wire, reply_mode::extended));
   }
-}
-
-TEST_CASE("rule 13: write_past_end_is_rejected_with_enospc") {
-  const setting with(10'000);
-  for (const command what : {command::write, command::write_zeroes}) {
-    CAPTURE(what);
-    CHECK(with.check(what, 0, 10'001) == error::enospc);
-    CHECK(with.check(what, 9'999, 2) == error::enospc);
-    CHECK(with.check(what, 10'000, 1) == error::enospc);
-    CHECK(with.check(what, 10'001, 0) == error::enospc);
-  }
-}
-
-TEST_CASE("rule 13: read_trim_and_cache_past_end_are_rejected_with_einval") {
-  const setting with(10'000);
-  for (const command what : {command::read, command::trim, command::cache}) {
-    CAPTURE(what);
-    CHECK(with.check(what, 0, 10'001) == error::einval);
-    CHECK(with.check(what, 9'999, 2) == error::einval);
-    CHECK(with.check(what, 10'001, 0) == error::einval);
-  }
-}
-
-TEST_CASE("rule 13: offset_plus_length_never_wraps") {
-  const setting with(10'000);
-  for (const std::uint64_t offset : {~std::uint64_t{0}, ~std::uint64_t{0} - 4095, std::uint64_t{1} << 63U}) {
-    CHECK(with.check(command::write, offset, 4096) == error::enospc);
-    CHECK(with.check(command::read, offset, 4096) == error::einval);
-    CHECK(with.check(command::write_zeroes, offset, ~std::uint64_t{0}) == error::enospc);
-  }
-  const setting huge(~std::uint64_t{0});
-  CHECK(huge.check(command::read, ~std::uint64_t{0} - 1, 1) == error::none);
-  CHECK(huge.check(command::read, ~std::uint64_t{0} - 1, 2) == error::einval);
-}
-
-TEST_CASE("rule 13: changes_to_a_read_only_export_are_rejected_with_eperm") {
-  const setting with(10'000, everything | transmission_flag::read_only);
-  const setting bare(10'000, transmission_flag::has_flags | transmission_flag::read_only);
-  for (const command what : changes) {
-    CAPTURE(what);
-    CHECK(with.check(what, 0, 512) == error::eperm);
-    CHECK(with.check(what, 20'000, 512) == error::eperm);
-    CHECK(bare.check(what, 0, 512) == error::eperm);
-  }
-  CHECK(with.check(command::read, 0, 512) == error::none);
-  CHECK(with.check(command::flush, 0, 0) == error::none);
 }
 
 TEST_CASE("rule 14: a_refused_write_still_announces_its_payload") {
-  const request refused{command::write, 0, 1, 0, 33 * mebibyte};
-  const setting with;
-  CHECK(validate(refused, with.agreed) == error::einval);
-  CHECK(payload_length(refused) == 33 * mebibyte);
-  CHECK_FALSE(payload_is_past_all_limits(refused));
+  for (const reply_mode mode : every::mode) {
+    const setting with(mode, 8 * gibibyte, every::export_flag | transmission_flag::read_only);
+    const request refused = with.ask(command::write, 0, 31 * mebibyte);
+    CHECK(validate(refused, with.agreed) == error::eperm);
+    CHECK(payload_length(refused, mode) == 31 * mebibyte);
+    CHECK_FALSE(payload_is_past_all_limits(refused, mode));
+  }
+}
+
+TEST_CASE("defect: an_error_is_not_sent_before_a_payload_of_33_mib_is_drained") {
+  for (const reply_mode mode : {reply_mode::simple, reply_mode::structured}) {
+    const setting with(mode);
+    const request refused = with.ask(command::write, 0, 33 * mebibyte);
+    CHECK(validate(refused, with.agreed) == error::einval);
+    CHECK(payload_length(refused, mode) == 33 * mebibyte);
+    CHECK_FALSE(payload_is_past_all_limits(refused, mode));
+  }
 }
 
 TEST_CASE("rule 14: only_write_carries_a_payload") {
   for (unsigned number = 0; number < 0x10000; ++number) {
     const auto what = static_cast<command>(number);
-    const request asked{what, 0, 0, 0, 4096};
-    if (payload_length(asked) != (what == command::write ? 4096U : 0U)) FAIL("command " << number);
+    const std::uint64_t expected = what == command::write ? 4096U : 0U;
+    if (payload_length({what, 0, 0, 0, 4096}) != expected) FAIL("command " << number);
+    if (payload_length({what, 0xffff, 0, 0, 4096}, reply_mode::structured) != expected)
+      FAIL("command " << number);
+  }
+}
+
+TEST_CASE("rule 14: with_extended_headers_the_flag_and_nothing_else_announces_a_payload") {
+  for (unsigned number = 0; number < 0x10000; ++number) {
+    const auto what = static_cast<command>(number);
+    if (payload_length({what, 0xffdf, 0, 0, 4096}, reply_mode::extended) != 0) FAIL("command " << number);
+    if (payload_length({what, 0x0020, 0, 0, 4096}, reply_mode::extended) != 4096) FAIL("command " << number);
+  }
+}
+
+TEST_CASE("rule 14: a_payload_that_the_command_does_not_have_is_refused_and_drained") {
+  const setting with(reply_mode::extended);
+  for (const command what : {command::read, command::flush, command::trim, command::cache,
+                             command::write_zeroes, command::resize, static_cast<command>(99)}) {
+    CAPTURE(what);
+    const request asked = with.ask(what, 0, 4096, command_flag::payload_len);
+    CHECK(validate(asked, with.agreed) == error::einval);
+    CHECK(payload_length(asked, reply_mode::extended) == 4096);
+    CHECK_FALSE(payload_is_past_all_limits(asked, reply_mode::extended));
   }
 }
 
 TEST_CASE("rule 14: payloads_are_drained_up_to_64_mib_and_not_a_byte_more") {
-  CHECK_FALSE(payload_is_past_all_limits({command::write, 0, 0, 0, payload_drain_max}));
-  CHECK(payload_is_past_all_limits({command::write, 0, 0, 0, payload_drain_max + 1}));
-  CHECK(payload_is_past_all_limits({command::write, 0, 0, 0, length_max}));
-  CHECK_FALSE(payload_is_past_all_limits({command::read, 0, 0, 0, length_max}));
-}
-
-TEST_CASE("the_longest_payload_is_32_mib_in_both_directions") {
-  const setting with;
-  for (const command what : {command::read, command::write}) {
-    CHECK(with.check(what, 0, request_payload_max) == error::none);
-    CHECK(with.check(what, 0, request_payload_max + 1) == error::einval);
+  for (const reply_mode mode : {reply_mode::simple, reply_mode::structured}) {
+    CHECK_FALSE(payload_is_past_all_limits({command::write, 0, 0, 0, payload_drain_max}, mode));
+    CHECK(payload_is_past_all_limits({command::write, 0, 0, 0, payload_drain_max + 1}, mode));
+    CHECK(payload_is_past_all_limits({command::write, 0, 0, 0, length_max}, mode));
+    CHECK_FALSE(payload_is_past_all_limits({command::read, 0, 0, 0, length_max}, mode));
   }
 }
 
-TEST_CASE("the_advertised_payload_maximum_binds_only_those_who_asked") {
-  setting with;
-  with.offered.block_size_max = mebibyte;
-  CHECK(with.check(command::read, 0, mebibyte + 1) == error::none);
-  with.agreed.block_sizes_requested = true;
-  CHECK(with.check(command::read, 0, mebibyte) == error::none);
-  CHECK(with.check(command::read, 0, mebibyte + 1) == error::einval);
-  CHECK(with.check(command::write, 0, mebibyte + 1) == error::einval);
-  CHECK(with.check(command::write_zeroes, 0, mebibyte + 1) == error::none);
-  with.offered.block_size_max = 0xffffffff;
-  CHECK(with.check(command::read, 0, request_payload_max + 1) == error::einval);
-}
-
-TEST_CASE("rule 15: requests_of_no_length_are_valid") {
-  const setting with;
-  for (const command what : ranged) CHECK(with.check(what, 4096, 0) == error::none);
-}
-
-TEST_CASE("rule 16: fua_is_accepted_on_every_command_once_it_is_advertised") {
-  const setting with;
-  for (const command what : ranged) CHECK(with.check(what, 0, 512, command_flag::fua) == error::none);
-  CHECK(with.check(command::flush, 0, 0, command_flag::fua) == error::none);
-  CHECK(with.check(command::disc, 0, 0, command_flag::fua) == error::none);
-}
-
-TEST_CASE("rule 16: fua_that_was_not_advertised_is_rejected_with_einval") {
-  const setting with(gibibyte, everything & ~transmission_flag::send_fua);
-  for (const command what : ranged) CHECK(with.check(what, 0, 512, command_flag::fua) == error::einval);
-  CHECK(with.check(command::flush, 0, 0, command_flag::fua) == error::einval);
-}
-
-TEST_CASE("rule 16: every_other_flag_is_accepted_exactly_where_it_belongs") {
-  const setting with;
-  for (const command what : {command::read, command::write, command::flush, command::trim, command::cache,
-                             command::write_zeroes}) {
-    for (unsigned bit = 1; bit < 16; ++bit) {
-      const unsigned flag = 1U << bit;
-      const bool belongs =
-          what == command::write_zeroes && (flag == command_flag::no_hole || flag == command_flag::fast_zero);
-      CAPTURE(what, flag);
-      CHECK(with.check(what, 0, 512, flag) == (belongs ? error::none : error::einval));
-      CHECK(with.check(what, 0, 512, flag | command_flag::fua) == (belongs ? error::none : error::einval));
-    }
+TEST_CASE("rule 14: with_extended_headers_payloads_are_drained_up_to_32_mib_and_not_a_byte_more") {
+  constexpr auto mode = reply_mode::extended;
+  for (const command what : {command::read, command::write, command::block_status}) {
+    const auto asked = [&](unsigned flags, std::uint64_t length) {
+      return request{what, static_cast<std::uint16_t>(flags), 0, 0, length};
+    };
+    CHECK_FALSE(payload_is_past_all_limits(asked(command_flag::payload_len, request_payload_max), mode));
+    CHECK(payload_is_past_all_limits(asked(command_flag::payload_len, request_payload_max + 1), mode));
+    CHECK(payload_is_past_all_limits(asked(command_flag::payload_len, ~std::uint64_t{0}), mode));
+    CHECK_FALSE(payload_is_past_all_limits(asked(0, ~std::uint64_t{0}), mode));
   }
 }
 
-TEST_CASE("rule 16: fast_zero_that_was_not_advertised_is_rejected_with_einval") {
-  const setting with(gibibyte, everything & ~transmission_flag::send_fast_zero);
-  CHECK(with.check(command::write_zeroes, 0, 512, command_flag::fast_zero) == error::einval);
-  CHECK(with.check(command::write_zeroes, 0, 512, command_flag::no_hole) == error::none);
+TEST_CASE("payloads_of_block_status_round_trip") {
+  byte_vector wire(block_status_payload_size);
+  encode(std::span(wire).first<block_status_payload_size>(),
+         block_status_payload{0x0102030405060708, 0x090a0b0c});
+  CHECK(wire == byte_vector(packet().u64(0x0102030405060708).u32(0x090a0b0c)));
+  const auto decoded =
+      decode_block_status_payload(std::span<const std::byte>(wire).first<block_status_payload_size>());
+  CHECK(decoded.effect_length == 0x0102030405060708);
+  CHECK(decoded.context_id == 0x090a0b0c);
 }
 
-TEST_CASE("rule 16: df_is_rejected_even_where_the_export_would_offer_it") {
-  const setting with(gibibyte, everything | transmission_flag::send_df);
-  CHECK(with.check(command::read, 0, 512, command_flag::df) == error::einval);
-}
-
-TEST_CASE("commands_that_were_not_advertised_are_rejected_with_einval") {
-  const setting with(gibibyte, transmission_flag::has_flags);
-  for (const command what : {command::flush, command::trim, command::cache, command::write_zeroes}) {
-    CAPTURE(what);
-    CHECK(with.check(what, 0, 512) == error::einval);
-  }
-  CHECK(with.check(command::read, 0, 512) == error::none);
-  CHECK(with.check(command::write, 0, 512) == error::none);
-}
-
-TEST_CASE("commands_that_are_unknown_or_not_served_are_rejected_with_einval") {
-  const setting with;
-  const setting read_only(gibibyte, everything | transmission_flag::read_only);
-  for (const unsigned number : {7U, 8U, 9U, 255U, 0xffffU}) {
-    CAPTURE(number);
-    CHECK(with.check(static_cast<command>(number), 0, 512) == error::einval);
-    CHECK(with.check(static_cast<command>(number), 0, 512, command_flag::fua) == error::einval);
-    CHECK(read_only.check(static_cast<command>(number), 0, 512) == error::einval);
+TEST_CASE("a_payload_of_block_status_names_the_one_context") {
+  const setting with(reply_mode::extended, 8 * gibibyte);
+  // 8 bytes of length and 4 for each context: none, one, two (of which one must be wrong), and no multiple.
+  for (const std::uint64_t length : {0U, 1U, 8U, 11U, 12U, 13U, 16U, 4096U}) {
+    const request asked = with.ask(command::block_status, 0, length, command_flag::payload_len);
+    CAPTURE(length);
+    CHECK(has_block_status_payload(asked, reply_mode::extended));
+    CHECK(validate(asked, with.agreed) == (length == 12 ? error::none : error::einval));
+    CHECK(payload_length(asked, reply_mode::extended) == length);
   }
 }
 
-TEST_CASE("flush_with_a_range_is_served_as_if_it_had_none") {
-  const setting with(10'000);
-  CHECK(with.check(command::flush, 20'000, length_max) == error::none);
-}
-
-TEST_CASE("rule 17: requests_without_a_payload_may_be_4_gib_long") {
-  const setting with(8 * gibibyte);
-  for (const command what : {command::trim, command::cache, command::write_zeroes}) {
-    CAPTURE(what);
-    CHECK(with.check(what, 4097, length_max) == error::none);
-    CHECK(payload_length({what, 0, 0, 4097, length_max}) == 0);
+TEST_CASE("a_payload_of_block_status_brings_the_length_that_is_judged") {
+  const setting with(reply_mode::extended, 8 * gibibyte);
+  constexpr unsigned flags = command_flag::payload_len | command_flag::req_one;
+  struct row {
+    std::uint64_t offset, length;
+    std::uint32_t context_id;
+    error expected;
+  };
+  for (const row& each : {row{0, 8 * gibibyte, 1, error::none}, row{512, length_max + 1, 1, error::none},
+                          row{0, 8 * gibibyte + 1, 1, error::einval},
+                          row{1, ~std::uint64_t{0}, 1, error::einval}, row{0, 0, 1, error::einval}}) {
+    request asked = with.ask(command::block_status, each.offset, 12, flags);
+    REQUIRE(validate(asked, with.agreed) == error::none);
+    CHECK(take(asked, each.length, each.context_id, with.agreed) == each.expected);
+    CHECK(asked.length == each.length);
+    CHECK(asked.flags == command_flag::req_one);
+    CHECK_FALSE(has_block_status_payload(asked, reply_mode::extended));
+    CHECK(payload_length(asked, reply_mode::extended) == 0);
   }
 }
 
-TEST_CASE("rule 18: any_offset_and_length_work_when_block_sizes_were_not_asked_for") {
-  setting with;
-  with.offered.block_size_min = 4096;
-  for (const command what : ranged) CHECK(with.check(what, 1, 3) == error::none);
-}
-
-TEST_CASE("rule 18: below_the_minimum_is_rejected_with_einval_when_block_sizes_were_asked_for") {
-  setting with;
-  with.agreed.block_sizes_requested = true;
-  for (const command what : ranged) CHECK(with.check(what, 1, 3) == error::none);
-  with.offered.block_size_min = 512;
-  for (const command what : ranged) {
-    CAPTURE(what);
-    CHECK(with.check(what, 512, 1024) == error::none);
-    CHECK(with.check(what, 511, 1024) == error::einval);
-    CHECK(with.check(what, 512, 1023) == error::einval);
-    CHECK(with.check(what, 512, 0) == error::none);
-  }
-  CHECK(with.check(command::flush, 1, 3) == error::none);
-}
-
-TEST_CASE("rule 19: the_cookie_decides_nothing") {
-  const setting with;
-  for (const std::uint64_t cookie : {std::uint64_t{0}, std::uint64_t{1}, ~std::uint64_t{0}}) {
-    CHECK(validate({command::read, 0, cookie, 0, 512}, with.agreed) == error::none);
-    CHECK(validate({command::read, 0, cookie, 0, 512}, with.agreed) == error::none);
+TEST_CASE("a_payload_of_block_status_that_names_another_context_is_invalid") {
+  const setting with(reply_mode::extended);
+  for (const std::uint32_t id : {0U, 2U, 0xffffffffU}) {
+    request asked = with.ask(command::block_status, 0, 12, command_flag::payload_len);
+    const error refused = take(asked, 512, id, with.agreed);
+    CHECK(refused == error::einval);
+    CHECK(sentence_for(refused, asked, with.agreed) ==
+          "The payload names a metadata context that was not selected.");
   }
 }
 
-TEST_CASE("disc_is_valid_whatever_it_carries") {
-  const setting with(0, transmission_flag::has_flags | transmission_flag::read_only);
-  CHECK(with.check(command::disc, ~std::uint64_t{0}, length_max, 0xffff) == error::none);
+TEST_CASE("only_extended_headers_give_block_status_a_payload") {
+  const request asked{command::block_status, command_flag::payload_len, 1, 0, 12};
+  CHECK_FALSE(has_block_status_payload(asked, reply_mode::simple));
+  CHECK_FALSE(has_block_status_payload(asked, reply_mode::structured));
+  CHECK_FALSE(
+      has_block_status_payload({command::write, command_flag::payload_len, 1, 0, 12}, reply_mode::extended));
 }
 
 TEST_CASE("rule 26: enotsup_is_sent_only_in_answer_to_fast_zero") {
@@ -302,20 +232,53 @@ TEST_CASE("rule 26: enotsup_is_sent_only_in_answer_to_fast_zero") {
   CHECK(sent(command::write, 0, {}) == error::none);
 }
 
-TEST_CASE("CVE-2005-3534: a_request_longer_than_any_buffer_is_refused") {
-  const setting with(8 * gibibyte);
-  CHECK(with.check(command::read, 0, length_max) == error::einval);
-  CHECK(with.check(command::write, 0, length_max) == error::einval);
-  CHECK(payload_is_past_all_limits({command::write, 0, 0, 0, length_max}));
+TEST_CASE("every_refusal_has_a_sentence_of_its_own") {
+  const setting with(reply_mode::extended);
+  const setting read_only(reply_mode::extended, gibibyte, every::export_flag | transmission_flag::read_only);
+  setting blocks(reply_mode::extended);
+  blocks.agreed.block_sizes_requested = true;
+  blocks.offered.block_size_min = 512;
+  setting no_context(reply_mode::structured);
+  no_context.agreed.allocation_selected = false;
+  const auto sentence = [](const setting& each, const request& asked) {
+    const error refused = validate(asked, each.agreed);
+    REQUIRE(refused != error::none);
+    return std::string(sentence_for(refused, asked, each.agreed));
+  };
+  const std::string sentences[] = {
+      sentence(read_only, read_only.ask(command::trim, 0, 512)),
+      sentence(with, with.ask(command::resize, 0, 512)),
+      sentence(no_context, no_context.ask(command::block_status, 0, 512)),
+      sentence(with, with.ask(command::read, 0, 512, command_flag::no_hole)),
+      sentence(with, {command::write, 0, 1, 0, 512}),
+      sentence(with, with.ask(command::write, gibibyte, 512)),
+      sentence(with, with.ask(command::write_zeroes, gibibyte, 512)),
+      sentence(with, with.ask(command::read, gibibyte, 512)),
+      sentence(with, with.ask(command::trim, gibibyte, 512)),
+      sentence(with, with.ask(command::write, 0, 33 * mebibyte)),
+      sentence(with, with.ask(command::read, 0, 33 * mebibyte)),
+      sentence(blocks, blocks.ask(command::read, 1, 512)),
+      sentence(with, with.ask(command::block_status, 0, 0)),
+      sentence(with, with.ask(command::block_status, 0, 16, command_flag::payload_len)),
+  };
+  for (const std::string& each : sentences) {
+    CHECK_FALSE(each.empty());
+    CHECK(is_well_formed(each));
+    CHECK(std::count(std::begin(sentences), std::end(sentences), each) == 1);
+  }
+  CHECK(sentences[5] == "The write reaches past the end of the export.");
 }
 
-TEST_CASE("CVE-2025-47711, CVE-2025-47712: block_status_of_4_gib_is_an_answer_not_an_assertion") {
-  const setting with(8 * gibibyte);
-  CHECK(with.check(command::block_status, 0, length_max) == error::einval);
-  CHECK(with.check(command::block_status, length_max, length_max, command_flag::req_one) == error::einval);
-}
-
-TEST_CASE("defect: zeroing_more_than_64_mib_in_one_request_is_served_whole") {
-  const setting with(8 * gibibyte);
-  CHECK(with.check(command::write_zeroes, 0, 64 * mebibyte + 1) == error::none);
+TEST_CASE("every_error_of_a_valid_request_has_a_sentence_and_success_has_none") {
+  const setting with(reply_mode::structured);
+  const request asked = with.ask(command::write_zeroes, 0, 512);
+  for (const error each : {error::eperm, error::eio, error::enomem, error::einval, error::enospc,
+                           error::eoverflow, error::enotsup, error::eshutdown, static_cast<error>(99)}) {
+    CHECK_FALSE(sentence_for(each, asked, with.agreed).empty());
+    CHECK(is_well_formed(sentence_for(each, asked, with.agreed)));
+  }
+  CHECK(sentence_for(error::none, asked, with.agreed).empty());
+  // The error of the disk, not the objection to the request.
+  const request past_end = with.ask(command::write, gibibyte, 512);
+  CHECK(sentence_for(error::eshutdown, past_end, with.agreed) == "The server is shutting down.");
 }

@@ -18,6 +18,24 @@ TEST_CASE("flags_that_these_terms_cannot_keep_are_left_out") {
   CHECK(offered_flags(offered, {}) == (0xffff & ~left_out));
 }
 
+TEST_CASE("df_comes_with_chunks_and_the_payload_of_block_status_with_a_context_and_extended_headers") {
+  struct row {
+    reply_mode replies;
+    bool allocation_selected;
+    unsigned expected;
+  };
+  constexpr unsigned df = transmission_flag::send_df;
+  for (const row& each : {row{reply_mode::simple, false, 0}, row{reply_mode::simple, true, 0},
+                          row{reply_mode::structured, false, df}, row{reply_mode::structured, true, df},
+                          row{reply_mode::extended, false, df},
+                          row{reply_mode::extended, true, df | transmission_flag::block_status_payload}}) {
+    terms agreed;
+    agreed.replies = each.replies;
+    agreed.allocation_selected = each.allocation_selected;
+    CHECK(offered_flags({}, agreed) == (transmission_flag::has_flags | each.expected));
+  }
+}
+
 TEST_CASE("fast_zero_is_not_offered_without_write_zeroes") {
   export_info offered;
   offered.flags = transmission_flag::has_flags | transmission_flag::send_fast_zero;

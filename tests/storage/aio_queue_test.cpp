@@ -3,6 +3,7 @@
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -215,6 +216,15 @@ TEST_CASE("more_requests_than_the_queue_is_deep_wait_for_their_turn") {
   }
 }
 
+TEST_CASE("no_more_requests_than_the_queue_is_deep_are_in_the_kernel") {
+  aio_world world(3);
+  world.write_blocks(30);
+  world.flush();
+  CHECK(world.queue.counts().requests == 3);
+  world.finish();
+  CHECK(world.queue.counts().requests == 30);
+}
+
 TEST_CASE("a_submit_that_takes_only_some_leaves_the_rest_queued") {
   for (const long taken : {1L, 2L, 6L, 7L}) {
     aio_world world(64, &answering_submit);
@@ -373,6 +383,25 @@ TEST_CASE("a_message_posted_from_another_thread_wakes_the_queue_and_runs_on_its_
   CHECK(seen.arrived == count);
   CHECK(seen.thread == std::this_thread::get_id());
   CHECK(world.queue.outstanding() == 0);
+}
+
+TEST_CASE("one_drain_gives_back_all_that_has_completed") {
+  constexpr std::size_t count = 150;  // more than are reaped in one call
+  aio_world world(256);
+  for (std::size_t i = 0; i < count; ++i) world.submit(world.add(io_op::read, i % 64));
+  world.flush();
+  REQUIRE(world.queue.counts().requests == count);
+  // The kernel adds one for each completion. Nothing else will make the eventfd readable again.
+  for (eventfd_t completed = 0; completed < count;) {
+    pollfd readable{.fd = world.queue.event_fd(), .events = POLLIN, .revents = 0};
+    REQUIRE(::poll(&readable, 1, 10000) == 1);
+    eventfd_t more = 0;
+    REQUIRE(::eventfd_read(world.queue.event_fd(), &more) == 0);
+    completed += more;
+  }
+  CHECK(world.queue.drain() == count);
+  CHECK(world.ended.size() == count);
+  world.finish();
 }
 
 TEST_CASE("the_eventfd_is_quiet_when_there_is_nothing_to_do") {

@@ -21,7 +21,7 @@ struct loop {
 
   explicit loop(storage::offload_queue& blocking) : queue(aio_depth, blocking), bridge(context, queue) {}
 
-  boost::asio::io_context context{1};  // one thread: Asio leaves its locks out
+  boost::asio::io_context context{1};  // a hint to Asio: one thread runs it
   storage::aio_queue queue;
   storage::buffer_pool buffers;
   storage_bridge bridge;

@@ -26,6 +26,9 @@ constexpr unsigned buffered_threads = 32;
 // How long to leave a listener alone that has no file descriptors or memory for its next client.
 constexpr std::chrono::milliseconds accept_pause{100};
 
+// What requests that are in the kernel, or a long zeroing, get once their client was cut off at a stop.
+constexpr std::chrono::seconds cut_off_grace{5};
+
 connection_limits limits_of(const config& settings) {
   return {.handshake_timeout = settings.handshake_timeout,
           .session = {.requests_max = settings.queue_depth,
@@ -121,23 +124,34 @@ void server::stop(int signal) {
   stopping_ = true;
   listeners_.clear();
 
-  const auto on_each_connection = [this](auto act) {
-    for (auto& each : loops_) {
-      asio::post(each.context, [&each, act] {
-        // Ending a connection takes it out of the set.
-        const auto present = each.connections;
-        for (connection* const client : present) act(*client);
-      });
-    }
-  };
-  on_each_connection([](connection& client) { client.stop(); });
+  for_each_connection(&connection::stop);
   drain_deadline_.expires_after(settings_.drain_timeout);
-  drain_deadline_.async_wait([this, on_each_connection](error_code cancelled) {
-    if (cancelled) return;
-    spdlog::warn("{} clients did not finish in time and are cut off", clients_.load());
-    on_each_connection([](connection& client) { client.cut_off(); });
+  drain_deadline_.async_wait([this](error_code cancelled) {
+    if (!cancelled) cut_off_the_rest();
   });
   if (clients_ == 0) finish();
+}
+
+void server::cut_off_the_rest() {
+  spdlog::warn("{} clients did not finish in time and are cut off", clients_.load());
+  for_each_connection(&connection::cut_off);
+  drain_deadline_.expires_after(cut_off_grace);
+  drain_deadline_.async_wait([this](error_code cancelled) {
+    if (cancelled) return;
+    // Nobody waits for these any more; what was never acknowledged is not lost by leaving.
+    spdlog::error("requests of {} clients are still with the disk: leaving without them", clients_.load());
+    std::_Exit(EXIT_FAILURE);
+  });
+}
+
+void server::for_each_connection(void (connection::*act)()) {
+  for (auto& each : loops_) {
+    asio::post(each.context, [&each, act] {
+      // A copy: ending a connection takes it out of the set.
+      const auto present = each.connections;
+      for (connection* const client : present) (client->*act)();
+    });
+  }
 }
 
 void server::on_ended(counted_loop& home) {

@@ -43,6 +43,8 @@ class server {
   counted_loop& least_busy();
   void wait_for_signal();
   void stop(int signal);
+  void cut_off_the_rest();
+  void for_each_connection(void (connection::*act)());
   void on_ended(counted_loop& home);
   void finish();
 

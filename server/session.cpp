@@ -97,6 +97,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
 
 session::pause session::handle_received() {
   for (;;) {
+    if (said_all_) received_.consume(received_.bytes().size());
     if (incoming_ != nullptr && !take_payload()) return pause::need_bytes;
     if (received_.bytes().size() < protocol::request_header_size(agreed_.replies)) return pause::need_bytes;
     if (const pause reason = handle_header(); reason != pause::need_bytes) return reason;
@@ -272,8 +273,14 @@ void session::stop() {
   end_if_stopped();
 }
 
+// A stream that ends both ways answers what the client still sends with a reset, and a reset overtakes
+// replies that are on their way. So a client that has not got all of them ends the connection itself, or the
+// server's deadline does.
 void session::end_if_stopped() {
-  if (stopping_ && slots_.in_use() == 0) stream_.shut_down();
+  if (!stopping_ || slots_.in_use() != 0 || said_all_) return;
+  if (stream_.has_delivered_all()) return stream_.shut_down();
+  said_all_ = true;
+  stream_.finish_sending();
 }
 
 void session::wake() {

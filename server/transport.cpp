@@ -1,7 +1,9 @@
 #include "server/transport.hpp"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <boost/asio/as_tuple.hpp>
@@ -90,6 +92,16 @@ std::size_t transport::send_now(std::span<const iovec> pieces, std::error_code& 
     if (errno != EAGAIN && errno != EWOULDBLOCK) failure.assign(errno, std::system_category());
     return 0;
   }
+}
+
+bool transport::has_delivered_all() {
+  int unsent = 0;
+  return ::ioctl(socket_.native_handle(), SIOCOUTQ, &unsent) == 0 && unsent == 0;
+}
+
+void transport::finish_sending() {
+  boost::system::error_code ignored;  // the peer may have been first
+  socket_.shutdown(socket::shutdown_send, ignored);
 }
 
 void transport::shut_down() {

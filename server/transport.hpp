@@ -43,6 +43,10 @@ class transport {
     socket_.async_wait(socket::wait_write, std::move(handler));
   }
 
+  // True when the peer's system has everything that was sent.
+  bool has_delivered_all();
+  // Tells the peer that nothing more comes. What it sends is still to be read.
+  void finish_sending();
   // Ends the stream both ways; whoever waits on it is woken. May be called again.
   void shut_down();
 

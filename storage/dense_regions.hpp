@@ -21,7 +21,7 @@ class dense_regions {
   static constexpr std::uint64_t region_length_min = std::uint64_t{1} << 20;
   static constexpr std::uint64_t regions_max = std::uint64_t{1} << 24;  // 2 MiB of bits
 
-  explicit dense_regions(std::uint64_t file_size) {
+  explicit dense_regions(std::uint64_t file_size) : file_size_(file_size) {
     while (file_size / region_length_ >= regions_max) region_length_ *= 2;
     words_ = std::vector<std::atomic<std::uint64_t>>(file_size / region_length_ / 64 + 1);
   }
@@ -35,9 +35,11 @@ class dense_regions {
     return true;
   }
 
-  // The whole regions inside the range are dense.
+  // The whole regions inside the range are dense. The piece of one at the end of the file is whole as well.
   void add(std::uint64_t offset, std::uint64_t length) {
-    const inner_range whole = shrink(offset, length, region_length_);
+    std::uint64_t end = offset + length;
+    if (end == file_size_) end = round_up(end, region_length_);
+    const inner_range whole = shrink(offset, end - offset, region_length_);
     for (std::uint64_t at = whole.begin; at < whole.end; at += region_length_) {
       words_[at / region_length_ / 64].fetch_or(bit(at / region_length_), std::memory_order_relaxed);
     }
@@ -53,6 +55,7 @@ class dense_regions {
  private:
   static std::uint64_t bit(std::uint64_t region) { return std::uint64_t{1} << (region % 64); }
 
+  const std::uint64_t file_size_;
   std::uint64_t region_length_ = region_length_min;
   std::vector<std::atomic<std::uint64_t>> words_;
 };

@@ -83,11 +83,13 @@ std::error_code find_by_seeking(int fd, std::uint64_t offset, std::uint64_t end,
     const off_t data = ::lseek(fd, static_cast<off_t>(at), SEEK_DATA);
     if (data < 0 && errno != ENXIO) return last_error();
     const std::uint64_t data_begin = data < 0 ? end : std::min(static_cast<std::uint64_t>(data), end);
+    if (data_begin < at) return make_error_code(std::errc::invalid_argument);  // no answer to the question
     if (!found.append(data_begin - at, extent_kind::hole)) return {};
     if (data_begin == end) return {};
     const off_t hole = ::lseek(fd, data, SEEK_HOLE);
     if (hole < 0) return last_error();
-    const std::uint64_t data_end = std::min(static_cast<std::uint64_t>(hole), end);
+    // What was data a moment ago is being punched, or neither answer means anything. Data is always true.
+    const std::uint64_t data_end = hole <= data ? end : std::min(static_cast<std::uint64_t>(hole), end);
     if (!found.append(data_end - data_begin, extent_kind::data)) return {};
     at = data_end;
   }

@@ -6,18 +6,23 @@ namespace aionbd::storage {
 
 namespace {
 
-// The part of `found`, which begins at `found_offset`, that lies in the range; short holes as data.
+// The part of `found`, which begins at `found_offset`, that lies in the range: data, and holes long enough to
+// be left out. What reads as zeroes is a hole here, whether it has its space or not.
 extent_list clip(const extent_list& found, std::uint64_t found_offset, std::uint64_t offset,
                  std::uint64_t length) {
-  extent_list clipped;
   const std::uint64_t end = offset + length;
   std::uint64_t at = found_offset;
+  extent_list inside;
   for (const extent& item : found.items) {
     const std::uint64_t begin = std::clamp(at, offset, end);
     const std::uint64_t past = std::clamp(at + item.length, offset, end);
-    const bool worth_it = item.kind != extent_kind::data && past - begin >= sparse_read::hole_length_min;
-    clipped.append(past - begin, worth_it ? item.kind : extent_kind::data);
+    inside.append(past - begin, item.kind == extent_kind::data ? extent_kind::data : extent_kind::hole);
     at += item.length;
+  }
+  extent_list clipped;
+  for (const extent& item : inside.items) {
+    const bool worth_it = item.length >= sparse_read::hole_length_min;
+    clipped.append(item.length, worth_it ? item.kind : extent_kind::data);
   }
   clipped.append(length - clipped.length(), extent_kind::data);
   return clipped;

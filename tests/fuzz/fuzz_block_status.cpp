@@ -11,7 +11,7 @@ static void check(const request& asked, const terms& agreed, std::span<const sta
   append_block_status(wire, asked, agreed, 7, found);
   const bool wide = agreed.replies == reply_mode::extended;
   const auto header = decode_chunk_header(wire, agreed.replies).value();
-  reader in(std::span(wire).subspan(chunk_header_size(agreed.replies)));
+  reader in(std::span<std::byte>(wire).subspan(chunk_header_size(agreed.replies)));
   require(header.flags == 1 && header.length == in.remaining() && in.number<std::uint32_t>() == 7);
   const std::size_t count = wide ? in.number<std::uint32_t>() : in.remaining() / 8;
   require(count > 0 && count <= status_extents_max && in.remaining() == count * (wide ? 16 : 8));

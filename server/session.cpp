@@ -64,6 +64,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   std::copy(read_ahead.begin(), read_ahead.end(), received_.space().begin());
   received_.filled(read_ahead.size());
   for (;;) {
+    progressed_ = false;
     const pause reason = handle_received();
     home_.queue.flush();
     writer_.send();
@@ -73,7 +74,8 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
       break;
     }
     if (reason == pause::need_room) {
-      co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
+      // The replies that have just left may have made room: nobody would wake us for that a second time.
+      if (!progressed_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
       continue;
     }
     const transport::read_result got = co_await stream_.read_some(read_target());
@@ -264,6 +266,7 @@ void session::end_if_stopped() {
 }
 
 void session::wake() {
+  progressed_ = true;
   if (waiting_) progress_.cancel();
 }
 

@@ -95,6 +95,7 @@ class session final : private completion_batch_listener {
   boost::asio::steady_timer
       progress_;  // never runs out by itself while requests are served: cancelled to wake
   bool waiting_ = false;
+  bool progressed_ = false;  // since the received bytes were last looked at
   bool stopping_ = false;
   bool said_all_ = false;  // the client was told that nothing more comes; what it sends is not looked at
   std::error_code ended_by_;

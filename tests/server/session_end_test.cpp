@@ -221,6 +221,21 @@ TEST_CASE("rule 35: a_client_that_has_heard_the_end_is_waited_for_and_not_listen
   CHECK((read_file(on.path, 0, 500'000) == byte_vector(500'000)));
 }
 
+TEST_CASE("rule 35: more_refusals_than_there_are_slots_do_not_keep_a_stopping_session") {
+  served_loop on({.size = 16 * MiB});
+  served_session with(on, {.limits = {.requests_max = 8}});
+  with.peer.send(large_reads());
+  on.settle();
+  packet more;
+  for (std::uint64_t cookie = 100; cookie < 200; ++cookie) more.append(request(nbd::flush, cookie));
+  with.peer.send(byte_vector(more));
+  on.settle();
+  with.session().stop();
+  CHECK(with.peer.receive(8 * (reply_size + MiB)).size() == 8 * (reply_size + MiB));
+  with.peer.close();
+  (void)with.why();
+}
+
 TEST_CASE("rule 36: a_new_sessions_write_follows_a_dead_sessions_write") {
   served_loop on({.size = 16 * MiB});
   const std::size_t length = 8 * MiB;

@@ -61,6 +61,16 @@ TEST_CASE("reads_at_the_limit_of_requests_and_past_it_are_all_served") {
     CHECK(reply.error == nbd::ok);
 }
 
+// Their replies were sent, and their slots free again, before the session began to wait for a free slot.
+TEST_CASE("refusals_at_the_limit_of_requests_and_past_it_are_all_answered") {
+  const std::size_t count = GENERATE(3U, 4U, 5U, 8U, 9U, 1000U);
+  served_loop on;
+  served_session with(on, {.limits = {.requests_max = 4}});
+  with.peer.send(repeated(count, [](auto cookie) { return request(nbd::block_status, cookie, 0, 512); }));
+  for (const auto& [cookie, reply] : with.peer.receive_replies(replies_of(count, 0)))
+    CHECK(reply.error == nbd::einval);
+}
+
 TEST_CASE("no_more_requests_are_in_flight_than_the_limit_allows") {
   served_loop on;
   served_session with(on, {.limits = {.requests_max = 4}});
@@ -139,6 +149,16 @@ TEST_CASE("rule 34: writes_of_a_client_that_does_not_read_stop_as_well") {
   CHECK(taken < all.size());
   CHECK(on.loop.buffers.buffers_out() <= 8);
   CHECK(answers_are_taken(with, on, all, taken) == 2000 * reply_size);
+}
+
+TEST_CASE("rule 34: refusals_of_a_client_that_does_not_read_stop_as_well") {
+  served_loop on;
+  served_session with(on, {.limits = {.requests_max = 8}, .send_buffer = 1});
+  const std::size_t count = 60'000;
+  const byte_vector all = repeated(count, [](auto cookie) { return request(nbd::cache, cookie); });
+  const std::size_t taken = stuff(with, on, all);
+  CHECK(taken < server::receive_buffer::capacity + 512 * KiB);
+  CHECK(answers_are_taken(with, on, all, taken) == count * reply_size);
 }
 
 TEST_CASE("many_requests_in_one_segment_reach_the_disk_in_few_calls") {

@@ -4,6 +4,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
+#include <exception>
 
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
@@ -61,6 +62,19 @@ session::session(transport& stream, loop& home, storage::block_device& device, c
       failures_(stream.peer()) {}
 
 asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
+  std::exception_ptr escaped;
+  try {
+    co_await serve(read_ahead);
+  } catch (...) {
+    escaped = std::current_exception();
+  }
+  // However it ended, the kernel and the writer may still be using our buffers.
+  co_await drain();
+  if (escaped) std::rethrow_exception(escaped);
+  co_return ended_by_;
+}
+
+asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
   std::copy(read_ahead.begin(), read_ahead.end(), received_.space().begin());
   received_.filled(read_ahead.size());
   for (;;) {
@@ -85,8 +99,6 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
     }
     accept_bytes(got.bytes);
   }
-  co_await drain();
-  co_return ended_by_;
 }
 
 session::pause session::handle_received() {

@@ -267,3 +267,37 @@ TEST_CASE("an_exception_in_one_session_ends_that_session_only") {
   CHECK(next.enters());
   CHECK(next.is_served());
 }
+
+// The session went while its requests were in flight, and took the program with it.
+TEST_CASE("an_exception_in_a_session_waits_for_what_is_in_flight") {
+  served_loop on({.size = 16 * MiB});
+  served_connection other(on);
+  REQUIRE(other.enters());
+  REQUIRE(other.is_served());
+  served_connection with(on);
+  REQUIRE(with.enters());
+  packet all;
+  for (std::uint64_t i = 0; i < 8; ++i) all.append(read_request(i, 0, MiB));
+  SECTION("in the kernel") {
+    // Eight slots are there for use again; the ninth is new.
+    with.peer.send(byte_vector(all));
+    CHECK(with.peer.receive(8 * (reply_size + MiB)).size() == 8 * (reply_size + MiB));
+    on.settle();
+    const failing_memory none(sizeof(server::request_slot));
+    with.peer.send(joined(all, read_request(8, 0, 512)));
+    on.settle();
+  }
+  SECTION("waiting for the socket") {
+    with.peer.send(byte_vector(all));
+    on.settle();
+    const failing_memory none(sizeof(server::request_slot));
+    with.peer.send(read_request(8, 0, 512));
+    on.settle();
+  }
+  CHECK(with.peer.receive(8 * (reply_size + MiB)).size() == 8 * (reply_size + MiB));
+  CHECK(with.peer.is_at_end());
+  CHECK(with.ends_within(seconds(5)));
+  CHECK(on.log.count_with("bad_alloc") == 1);
+  CHECK(on.loop.buffers.buffers_out() == 0);
+  CHECK(other.is_served());
+}

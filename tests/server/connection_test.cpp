@@ -239,6 +239,27 @@ TEST_CASE("rule 35: a_stop_ends_a_connection_that_is_idle_at_once") {
   CHECK(with.ends_within(seconds(5)));
 }
 
+// A stop while the answer to GO was being written was forgotten: the session began as if nothing had
+// happened.
+TEST_CASE("rule 35: a_stop_at_any_step_from_the_handshake_to_the_first_request_ends_the_connection") {
+  served_loop on;
+  for (int steps = 0; steps < 30; ++steps) {
+    CAPTURE(steps);
+    served_connection with(on);
+    with.peer.send(joined(flags_request(3), go_request("")));
+    for (int i = 0; i < steps; ++i) on.loop.context.poll_one();
+    REQUIRE_FALSE(with.has_ended());
+    with.connection().stop();
+    on.settle();
+    // Still in the handshake, it acknowledges an abort; past it, there is nothing but the end.
+    if (!with.has_ended()) with.peer.send(option_request(2));
+    while (!with.peer.receive_some(4096).empty()) {
+    }
+    with.peer.close();
+    REQUIRE(with.ends_within(milliseconds(500)));
+  }
+}
+
 TEST_CASE("a_connection_that_is_cut_off_ends_without_an_answer") {
   served_loop on({.size = 16 * MiB});
   served_connection with(on);

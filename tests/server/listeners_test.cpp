@@ -118,6 +118,14 @@ TEST_CASE("a_live_unix_socket_is_an_error_and_left_alone") {
   CHECK(can_connect(on.path));
 }
 
+// It was taken for stale, because one cannot connect to it as to a stream, and removed.
+TEST_CASE("a_live_socket_of_another_kind_is_an_error_and_left_alone") {
+  rig on;
+  const bound_socket other(on.path, SOCK_DGRAM);
+  CHECK(error_of(on.context, on_unix(on.path)).find("--unix: ") == 0);
+  CHECK(std::filesystem::exists(on.path));
+}
+
 TEST_CASE("a_file_where_the_unix_socket_should_be_is_an_error_and_left_alone") {
   rig on;
   write_file(on.path, 0, pattern(10));

@@ -141,6 +141,25 @@ TEST_CASE("the_limits_of_every_number_are_accepted") {
   CHECK(settings_of({"--max-in-flight", "64G", "f"}).in_flight_bytes_max == std::uint64_t{64} << 30);
 }
 
+TEST_CASE("a_number_that_is_none_or_past_its_limits_is_named_with_its_knob_and_limits") {
+  struct {
+    const char* knob;
+    const char* limits;
+    std::vector<const char*> values;
+  } const rows[] = {{"--threads", "from 1 to 64", {"0", "65", "-1", "two", "2x", " 2", "", "4294967297"}},
+                    {"--max-connections", "from 1 to 65536", {"0", "65537", "1e3", ""}},
+                    {"--handshake-timeout", "from 1 to 3600", {"0", "3601", "1.5", "10s", ""}},
+                    {"--queue-depth", "from 1 to 4096", {"0", "4097", "", "0x10"}},
+                    {"--drain-timeout", "from 0 to 3600", {"3601", "-1", ""}}};
+  for (const auto& row : rows) {
+    for (const char* const value : row.values) {
+      CAPTURE(row.knob, value);
+      CHECK(error_of({row.knob, value, "f"}) ==
+            std::string(row.knob) + ": '" + value + "' is not a number " + row.limits);
+    }
+  }
+}
+
 TEST_CASE("sizes_have_units_of_1024") {
   CHECK(parse_size("k", "0") == 0);
   CHECK(parse_size("k", "1") == 1);
@@ -236,6 +255,16 @@ TEST_CASE("names_and_descriptions_are_utf_8_of_4096_bytes_at_most") {
   const std::string sentence = "--description: longer than 4096 bytes, or not valid UTF-8";
   CHECK(error_of({"-D", too_long.c_str(), "f"}) == sentence);
   CHECK(error_of({"-D", "\xc3", "f"}) == sentence);
+}
+
+TEST_CASE("the_size_of_a_new_file_must_make_sense") {
+  CHECK(settings_of({"--create", "1", "f"}).create_size == 1U);
+  CHECK(error_of({"--create", "0", "f"}) == "--create: a file of 0 bytes has nothing to serve");
+  CHECK(error_of({"--create", "0G", "f"}) == "--create: a file of 0 bytes has nothing to serve");
+  CHECK(error_of({"--create", "big", "f"}) == "--create: 'big' is no unit; use K, M, G or T");
+  CHECK(error_of({"--create", "", "f"}) == "--create: '' is not a number from 0 to 9223372036854775807");
+  CHECK(error_of({"--create", "1G", "-r", "f"}) == "--create: does not go with --read-only");
+  CHECK(error_of({"--preallocate", "f"}) == "--preallocate: goes with --create");
 }
 
 TEST_CASE("what_may_be_in_flight_is_from_1M_to_64G") {

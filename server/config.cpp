@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <limits>
 #include <string_view>
@@ -39,7 +40,9 @@ unsigned shift_of_unit(const std::string& knob, std::string_view unit) {
     rest.remove_suffix(1);
   }
   if (rest.empty()) return 0;
-  const auto at = rest.size() == 1 ? units.find(static_cast<char>(std::toupper(rest.front()))) : units.npos;
+  const auto at = rest.size() == 1
+                      ? units.find(static_cast<char>(std::toupper(static_cast<unsigned char>(rest.front()))))
+                      : units.npos;
   if (at == units.npos) throw usage_error(fmt::format("{}: '{}' is no unit; use K, M, G or T", knob, unit));
   return static_cast<unsigned>(10 * (at + 1));
 }
@@ -47,10 +50,14 @@ unsigned shift_of_unit(const std::string& knob, std::string_view unit) {
 // What the command line holds as text until it is checked.
 struct raw_settings {
   std::vector<std::string> listen;
-  std::string create;
+  std::optional<std::string> create;
   std::string in_flight = "64M";
   std::string io = "direct";
-  std::string threads, connections, handshake_timeout, queue_depth, drain_timeout;
+  std::string threads = std::to_string(config().threads);
+  std::string connections = std::to_string(config().connections_max);
+  std::string handshake_timeout = std::to_string(config().handshake_timeout.count());
+  std::string queue_depth = std::to_string(config().queue_depth);
+  std::string drain_timeout = std::to_string(config().drain_timeout.count());
 };
 
 void declare(CLI::App& app, config& settings, raw_settings& raw) {
@@ -69,7 +76,9 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
   app.add_option("-D,--description", settings.description, "Shown to clients that list exports")
       ->type_name("TEXT");
   app.add_flag("-r,--read-only", settings.read_only, "Refuse changes; other readers may share the file");
-  app.add_option("--create", raw.create, "Create FILE with this size if it is missing: 512M, 10G")
+  app.add_option_function<std::string>(
+         "--create", [&raw](const std::string& size) { raw.create = size; },
+         "Create FILE with this size if it is missing: 512M, 10G")
       ->type_name("SIZE");
   app.add_flag("--preallocate", settings.preallocate, "With --create: allocate all its space");
   app.add_option("--io", raw.io, "direct, or buffered: through the page cache (direct)")->type_name("HOW");
@@ -116,30 +125,23 @@ void apply(config& settings, const raw_settings& raw) {
       throw usage_error(fmt::format("--unix: '{}' must be 1 to 107 bytes long", path));
   }
   check_name(settings);
-  if (!raw.create.empty()) {
-    settings.create_size = parse_size("--create", raw.create);
+  if (raw.create) {
+    settings.create_size = parse_size("--create", *raw.create);
     if (*settings.create_size == 0) throw usage_error("--create: a file of 0 bytes has nothing to serve");
     if (settings.read_only) throw usage_error("--create: does not go with --read-only");
   }
-  if (settings.preallocate && raw.create.empty()) throw usage_error("--preallocate: goes with --create");
+  if (settings.preallocate && !raw.create) throw usage_error("--preallocate: goes with --create");
   if (raw.io != "direct" && raw.io != "buffered") {
     throw usage_error(fmt::format("--io: '{}' is neither direct nor buffered", raw.io));
   }
   settings.direct = raw.io == "direct";
-  if (!raw.threads.empty()) settings.threads = parse_number("--threads", raw.threads, 1U, 64U);
-  if (!raw.connections.empty()) {
-    settings.connections_max = parse_number("--max-connections", raw.connections, 1U, 65536U);
-  }
-  if (!raw.handshake_timeout.empty()) {
-    settings.handshake_timeout =
-        std::chrono::seconds(parse_number("--handshake-timeout", raw.handshake_timeout, 1U, 3600U));
-  }
-  if (!raw.queue_depth.empty())
-    settings.queue_depth = parse_number("--queue-depth", raw.queue_depth, 1U, 4096U);
-  if (!raw.drain_timeout.empty()) {
-    settings.drain_timeout =
-        std::chrono::seconds(parse_number("--drain-timeout", raw.drain_timeout, 0U, 3600U));
-  }
+  settings.threads = parse_number("--threads", raw.threads, 1U, 64U);
+  settings.connections_max = parse_number("--max-connections", raw.connections, 1U, 65536U);
+  settings.handshake_timeout =
+      std::chrono::seconds(parse_number("--handshake-timeout", raw.handshake_timeout, 1U, 3600U));
+  settings.queue_depth = parse_number("--queue-depth", raw.queue_depth, 1U, 4096U);
+  settings.drain_timeout =
+      std::chrono::seconds(parse_number("--drain-timeout", raw.drain_timeout, 0U, 3600U));
   settings.in_flight_bytes_max = parse_size("--max-in-flight", raw.in_flight);
   if (settings.in_flight_bytes_max < in_flight_bytes_min ||
       settings.in_flight_bytes_max > in_flight_bytes_limit) {

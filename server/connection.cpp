@@ -51,6 +51,7 @@ void connection::start() {
 }
 
 void connection::stop() {
+  stopping_ = true;
   if (session_) return session_->stop();
   handshake_.shut_down();
   start_deadline(std::min(limits_.handshake_timeout, handshake_grace));
@@ -120,6 +121,8 @@ asio::awaitable<void> connection::transmit() {
   spdlog::info("{}: serving export '{}'", stream_.peer(), agreed.chosen->name);
   session_ =
       std::make_unique<session>(stream_, home_, served_.device_of(*agreed.chosen), agreed, limits_.session);
+  // The answer that ended the handshake may have been on its way when the stop came.
+  if (stopping_) session_->stop();
   const std::error_code why = co_await session_->run(read_ahead_);
   session_.reset();
   if (!why) {

@@ -53,6 +53,7 @@ class connection : public std::enable_shared_from_this<connection> {
   transport stream_;
   boost::asio::steady_timer deadline_;
   protocol::handshake handshake_;
+  bool stopping_ = false;
   std::vector<std::byte> read_ahead_;  // what came behind the handshake's last option
   std::unique_ptr<session> session_;   // once the handshake is over
 };

@@ -76,12 +76,13 @@ void listen_tcp(asio::io_context& context, const tcp_address& wanted, std::vecto
   }
 }
 
-bool somebody_answers(const std::string& path) {
+// How a connection to it fails; no error when somebody answers.
+error_code try_to_connect(const std::string& path) {
   asio::io_context context;
   asio::local::stream_protocol::socket probe(context);
   error_code failure;
   probe.connect(asio::local::stream_protocol::endpoint(path), failure);
-  return !failure;
+  return failure;
 }
 
 // A socket file that nobody listens on was left by a server that was killed.
@@ -91,9 +92,15 @@ void remove_stale_socket(const std::string& path) {
   if (!S_ISSOCK(facts.st_mode)) {
     throw listen_error(fmt::format("--unix: {} exists and is not a socket; it is left alone", path));
   }
-  if (somebody_answers(path)) {
+  const error_code failure = try_to_connect(path);
+  if (!failure) {
     throw listen_error(
         fmt::format("--unix: another server listens on {}; stop it, or choose another path", path));
+  }
+  // Anything but a refusal, as from a socket of another kind, does not say that nobody uses it.
+  if (failure != asio::error::connection_refused) {
+    throw listen_error(
+        fmt::format("--unix: {} may be in use: {}; it is left alone", path, failure.message()));
   }
   ::unlink(path.c_str());
 }

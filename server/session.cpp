@@ -4,6 +4,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
+#include <exception>
 
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
@@ -69,9 +70,23 @@ session::session(transport& stream, loop& home, storage::block_device& device, c
       failures_(stream.peer()) {}
 
 asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
+  std::exception_ptr escaped;
+  try {
+    co_await serve(read_ahead);
+  } catch (...) {
+    escaped = std::current_exception();
+  }
+  // However it ended, the kernel and the writer may still be using our buffers.
+  co_await drain();
+  if (escaped) std::rethrow_exception(escaped);
+  co_return ended_by_;
+}
+
+asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
   std::copy(read_ahead.begin(), read_ahead.end(), received_.space().begin());
   received_.filled(read_ahead.size());
   for (;;) {
+    progressed_ = false;
     const pause reason = handle_received();
     home_.queue.flush();
     writer_.send();
@@ -81,7 +96,8 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
       break;
     }
     if (reason == pause::need_room) {
-      co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
+      // The replies that have just left may have made room: nobody would wake us for that a second time.
+      if (!progressed_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
       continue;
     }
     const transport::read_result got = co_await stream_.read_some(read_target());
@@ -91,8 +107,6 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
     }
     accept_bytes(got.bytes);
   }
-  co_await drain();
-  co_return ended_by_;
 }
 
 session::pause session::handle_received() {
@@ -284,6 +298,7 @@ void session::end_if_stopped() {
 }
 
 void session::wake() {
+  progressed_ = true;
   if (waiting_) progress_.cancel();
 }
 

@@ -40,6 +40,7 @@ class session final : private completion_batch_listener {
 
   // Serves until the client leaves or breaks the protocol, and until nothing is in flight any more.
   // `read_ahead` came with the handshake's last bytes. The result says why it ended: empty for a DISC.
+  // An exception, for want of memory, comes out only when nothing is in flight either.
   boost::asio::awaitable<std::error_code> run(std::span<const std::byte> read_ahead);
 
   // Finish what is in flight, refuse what comes, then end the stream. From the loop's thread.
@@ -52,6 +53,7 @@ class session final : private completion_batch_listener {
     over,        // nothing more is to be read; ended_by_ says why
   };
 
+  boost::asio::awaitable<void> serve(std::span<const std::byte> read_ahead);
   pause handle_received();
   pause handle_header();
   pause end(std::error_code why);
@@ -96,6 +98,7 @@ class session final : private completion_batch_listener {
   boost::asio::steady_timer
       progress_;  // never runs out by itself while requests are served: cancelled to wake
   bool waiting_ = false;
+  bool progressed_ = false;  // since the received bytes were last looked at
   bool stopping_ = false;
   bool said_all_ = false;  // the client was told that nothing more comes; what it sends is not looked at
   std::error_code ended_by_;

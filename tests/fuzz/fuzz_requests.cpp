@@ -1,36 +1,39 @@
-// Any 28 bytes are a request, or are not; what validate() lets through keeps within what storage is promised.
-#include <vector>
-
+// Any header is a request, or is not; what validate() lets through keeps within what storage is promised.
 #include "protocol/requests.hpp"
 #include "tests/fuzz/require.hpp"
 
 using namespace aionbd::protocol;
 
-static void check(const request& asked, const terms& agreed) {
+static void check(request asked, const terms& agreed, std::span<const std::byte> behind) {
   const export_info& chosen = *agreed.chosen;
-  const error verdict = validate(asked, agreed);
-  require(to_string(verdict) != "unknown" && (asked.what == command::write || payload_length(asked) == 0));
+  error verdict = validate(asked, agreed);
+  if (verdict == error::none && has_block_status_payload(asked, agreed.replies)) {
+    require(payload_length(asked, agreed.replies) == block_status_payload_size);
+    if (behind.size() < block_status_payload_size) return;
+    verdict = take_block_status_payload(asked, behind.first<block_status_payload_size>(), agreed);
+  }
+  require(sentence_for(verdict, asked, agreed).empty() == (verdict == error::none));
   if (verdict != error::none || asked.what == command::disc || asked.what == command::flush) return;
   require(asked.offset <= chosen.size && asked.length <= chosen.size - asked.offset);
-  if (asked.what == command::read || asked.what == command::write)
-    require(asked.length <= request_payload_max);
-  const bool only_looks = asked.what == command::read || asked.what == command::cache;
-  require((chosen.flags & transmission_flag::read_only) == 0 || only_looks);
+  const bool writes = asked.what == command::write;
+  const bool changes = writes || asked.what == command::trim || asked.what == command::write_zeroes;
+  require(asked.length <= request_payload_max || (!writes && asked.what != command::read));
+  require(payload_length(asked, agreed.replies) == (writes ? asked.length : 0));
+  require((chosen.flags & transmission_flag::read_only) == 0 || !changes);
   require(!agreed.block_sizes_requested || (asked.offset | asked.length) % chosen.block_size_min == 0);
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* bytes, std::size_t length) {
-  auto left = std::as_bytes(std::span(bytes, length));
-  for (; left.size() >= request_size; left = left.subspan(request_size)) {
-    const std::vector<std::byte> wire(left.begin(), left.begin() + request_size);
-    const auto asked = decode_request(std::span(wire).first<request_size>());
-    if (!asked) return 0;
-    std::vector<std::byte> again(request_size);
-    encode_request(std::span(again).first<request_size>(), *asked);
-    require(again == wire);
-    for (const unsigned flags : {0x0000U, 0x0002U, 0xfffdU, 0xffffU}) {  // 2 is READ_ONLY.
-      const export_info offered{"", "", 1U << 30U, static_cast<std::uint16_t>(flags), 512};
-      for (const bool sizes : {false, true}) check(*asked, {&offered, false, sizes});
+  for (unsigned bits = 0; bits < 24; ++bits) {
+    const auto mode = static_cast<reply_mode>(bits % 3);
+    const std::uint16_t flags = bits / 3 % 2 == 0 ? 0xffff : 0xfffd;  // 2 is READ_ONLY.
+    const export_info offered{"", "", 1ULL << 40U, flags, 512};
+    const terms agreed{&offered, false, bits / 6 % 2 == 0, mode, bits / 12 == 0};
+    auto left = std::as_bytes(std::span(bytes, length));
+    while (left.size() >= request_header_size(mode)) {
+      const auto asked = decode_request(left.first(request_header_size(mode)), mode);
+      left = left.subspan(request_header_size(mode));
+      if (asked) check(*asked, agreed, left);
     }
   }
   return 0;

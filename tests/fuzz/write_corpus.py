@@ -22,11 +22,33 @@ def query(number, name, *infos):
     return option(number, struct.pack(">I", len(name)) + name + struct.pack(f">H{len(infos)}H", len(infos), *infos))
 
 
+def contexts(number, name, *queries):
+    return option(number, struct.pack(">I", len(name)) + name + struct.pack(">I", len(queries))
+                  + b"".join(struct.pack(">I", len(each)) + each for each in queries))
+
+
 def request(command, offset=0, length=0, command_flags=0, cookie=1, magic=0x25609513):
     return struct.pack(">IHHQQI", magic, command_flags, command, cookie, offset, length)
 
 
+def extended_request(command, offset=0, length=0, command_flags=0, payload=None, cookie=1, magic=0x21E41C71):
+    """With a payload, its length and PAYLOAD_LEN are what the header says."""
+    if payload is not None:
+        length, command_flags = len(payload), command_flags | 32
+    return struct.pack(">IHHQQQ", magic, command_flags, command, cookie, offset, length) + (payload or b"")
+
+
+def status(size, offset, length, *extents, extended=False, block_shift=0, block_sizes=False, req_one=False):
+    """What fuzz_block_status reads: the export, the request, and what was found. The file's length tells the mode."""
+    found = struct.pack(">QBBBQQ", size, block_shift, not block_sizes, not req_one, offset, length)
+    for extent_length, extent_flags in extents:
+        found += struct.pack(">QB", extent_length, extent_flags)
+    return found + (b"\0" if (len(found) % 2 == 1) != extended else b"")
+
+
 EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO, STRUCTURED = 1, 2, 3, 5, 6, 7, 8
+LIST_CONTEXTS, SET_CONTEXTS, EXTENDED = 9, 10, 11
+ALLOCATION = b"base:allocation"
 READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS = range(8)
 
 HANDSHAKES = {
@@ -41,9 +63,28 @@ HANDSHAKES = {
     "export_name_with_zeroes": flags(FIXED) + option(EXPORT_NAME, b"disk"),
     "export_name_too_long": flags() + option(EXPORT_NAME, b"n" * 300),
     "export_name_with_nul": flags() + option(EXPORT_NAME, b"di\0sk"),
-    "modern_client_tries_everything": flags() + option(11) + option(STRUCTURED)
-    + option(10, struct.pack(">I", 4) + b"disk" + struct.pack(">II", 1, 15) + b"base:allocation")
-    + query(GO, b"disk", 3) + request(READ, 0, 4096),
+    "modern_client_tries_everything": flags() + option(EXTENDED) + option(STRUCTURED)
+    + contexts(SET_CONTEXTS, b"disk", ALLOCATION) + query(GO, b"disk", 3) + request(READ, 0, 4096),
+    "structured_replies": flags() + option(STRUCTURED) + query(GO, b"disk"),
+    "structured_replies_with_data": flags() + option(STRUCTURED, b"x") + query(GO, b"disk"),
+    "structured_replies_twice": flags() + option(STRUCTURED) * 2 + query(GO, b"disk"),
+    "structured_replies_then_export_name": flags() + option(STRUCTURED) + option(EXPORT_NAME, b"disk"),
+    "structured_replies_then_extended_headers": flags() + option(STRUCTURED) + option(EXTENDED) + query(GO, b"disk"),
+    "extended_headers_twice": flags() + option(EXTENDED) * 2 + query(GO, b"disk"),
+    "extended_headers_then_export_name": flags() + option(EXTENDED) + option(EXPORT_NAME, b"disk"),
+    "contexts_without_structured_replies": flags() + contexts(LIST_CONTEXTS, b"disk")
+    + contexts(SET_CONTEXTS, b"disk", ALLOCATION) + query(GO, b"disk"),
+    "contexts_listed_with_a_wildcard": flags() + option(STRUCTURED) + contexts(LIST_CONTEXTS, b"disk", b"base:", b"qemu:"),
+    "context_of_another_export": flags() + option(STRUCTURED) + contexts(SET_CONTEXTS, b"disk", ALLOCATION)
+    + query(INFO, b"") + query(GO, b""),
+    "context_chosen_then_taken_back": flags() + option(EXTENDED) + contexts(SET_CONTEXTS, b"disk", ALLOCATION)
+    + contexts(SET_CONTEXTS, b"nowhere", ALLOCATION) + query(GO, b"disk"),
+    "context_query_without_a_colon": flags() + option(STRUCTURED) + contexts(SET_CONTEXTS, b"disk", b"allocation"),
+    "context_queries_past_the_limit": flags() + option(STRUCTURED) + contexts(LIST_CONTEXTS, b"", *[b"a:"] * 9),
+    "context_query_count_of_4_gib": flags() + option(STRUCTURED)
+    + option(LIST_CONTEXTS, struct.pack(">III", 0, 0xFFFFFFFF, 0)),
+    "context_query_past_its_end": flags() + option(STRUCTURED)
+    + option(SET_CONTEXTS, struct.pack(">III", 0, 1, 0xFFFFFFFF) + ALLOCATION),
     "starttls_is_not_served": flags() + option(STARTTLS) + query(GO, b"disk"),
     "unknown_client_flag": flags(0x80000003),
     "option_without_fixed_newstyle": flags(0) + option(LIST),
@@ -72,10 +113,42 @@ REQUESTS = {
     "unaligned_for_those_who_asked": request(READ, 1, 512) + request(WRITE, 512, 511),
     "unknown_command": request(0xFFFF, 0, 512),
     "wrong_magic": request(READ, 0, 512) + request(READ, 0, 512, magic=0x25609514),
+    "extended_every_command": b"".join(extended_request(command, 4096, 4096) for command in range(9)),
+    "extended_every_flag_on_every_command": b"".join(
+        extended_request(command, 0, 512, 1 << bit) for command in range(9) for bit in range(16)),
+    "extended_writes": extended_request(WRITE, 0, payload=bytes(32)) + extended_request(WRITE, 512, 512),
+    "extended_lengths_of_64_bits": b"".join(
+        extended_request(command, 512, length) for command in (READ, TRIM, CACHE, ZEROES, STATUS)
+        for length in (2**32, 2**39, 2**40 - 512, 2**63, 2**64 - 1)),
+    "extended_payload_past_all_limits": extended_request(TRIM, 0, (32 << 20) + 1, 32),
+    "extended_status_of_one_context": extended_request(STATUS, 0, 12, 32) + struct.pack(">QI", 2**33, 1) + bytes(20),
+    "extended_status_of_another_context": extended_request(STATUS, 0, 12, 32) + struct.pack(">QI", 512, 2) + bytes(20),
+    "extended_status_of_nothing": extended_request(STATUS, 512, 0) + extended_request(STATUS, 0, 8, 32) + bytes(32),
+    "extended_wrong_magic": extended_request(READ, 0, 512, magic=0x21E41C70),
     "half_a_request": request(READ, 0, 512)[:14],
 }
 
-for target, conversations in (("handshake", HANDSHAKES), ("requests", REQUESTS)):
+DATA, HOLE, ZERO = 0, 3, 2
+STATUSES = {
+    name + suffix: status(*arguments, extended=suffix == "_extended", **options)
+    for suffix in ("", "_extended")
+    for name, arguments, options in (
+        ("data_then_hole", (1 << 30, 0, 8192, (4096, DATA), (8192, HOLE)), {}),
+        ("nothing_found", (1 << 30, 512, 8192), {}),
+        ("empty_and_equal_extents", (1 << 30, 0, 8192, (0, ZERO), (512, HOLE), (0, DATA), (512, HOLE)), {}),
+        ("one_of_many", (1 << 30, 0, 100, (4096, DATA), (8192, HOLE)), {"req_one": True}),
+        ("longer_than_32_bits", (1 << 40, 0, 2**32 - 1, (512, DATA), (1 << 39, HOLE)), {}),
+        ("one_longer_than_32_bits", (1 << 40, 0, 2**32 - 1, (1 << 39, HOLE)), {"req_one": True}),
+        ("past_the_end_of_the_export", (10_000, 8192, 1808, (2**64 - 1, HOLE), (2**64 - 1, DATA)), {}),
+        ("blocks_of_two_kinds", (10_000, 0, 9728, (100, DATA), (1000, HOLE), (9999, ZERO)),
+         {"block_shift": 9, "block_sizes": True}),
+        ("cut_short_in_a_block", (1 << 20, 65_536, 65_536, (100, HOLE)), {"block_shift": 16, "block_sizes": True}),
+        ("found_past_the_request", (1 << 20, 0, 512, (100, DATA), (1000, HOLE)),
+         {"block_shift": 9, "block_sizes": True}),
+    )
+}
+
+for target, conversations in (("handshake", HANDSHAKES), ("requests", REQUESTS), ("block_status", STATUSES)):
     (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for name, said in conversations.items():
         (CORPUS / target / name).write_bytes(said)

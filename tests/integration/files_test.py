@@ -38,11 +38,10 @@ class Files(served.Facts):
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             return opened.read()
 
-    def _loop_device(self, size, sector, backing="backing.img"):
+    def _loop_device(self, size, sector, sparse=False):
         self.need_root()
         self.need("losetup")
-        path = self.folder / backing
-        path.write_bytes(os.urandom(size))
+        path = self.sparse(size, "backing.img") if sparse else self.image(size, "backing.img")
         done = subprocess.run(["losetup", "--find", "--show", "--sector-size", str(sector), path],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode != 0:
@@ -183,6 +182,14 @@ class Files(served.Facts):
         path = folder / "disk.img"
         path.write_bytes(os.urandom(5 * MIB + 333))
         self._check(path, unit=512)
+
+    @served.need("loop_devices")
+    def an_odd_file_on_xfs_with_sectors_of_4096(self):
+        self.need("mkfs.xfs")
+        folder = self._mounted(self._loop_device(320 * MIB, 4096, sparse=True), ["mkfs.xfs", "-q", "-K"])
+        path = folder / "disk.img"
+        path.write_bytes(os.urandom(5 * MIB + 333))
+        self._check(path, unit=4096)
 
     @served.need("loop_devices")
     def a_full_file_system_is_enospc_and_the_rest_stays_good(self):

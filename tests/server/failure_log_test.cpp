@@ -1,0 +1,45 @@
+#include "server/failure_log.hpp"
+
+#include <chrono>
+#include <thread>
+
+#include "tests/server/log_lines.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace aionbd;
+
+namespace {
+
+const protocol::request asked{.what = protocol::command::write, .offset = 4096, .length = 512};
+const std::error_code disk_full(ENOSPC, std::system_category());
+
+}  // namespace
+
+TEST_CASE("the_true_error_is_logged_with_the_peer_and_the_request") {
+  const tests::log_lines log;
+  server::failure_log failures("127.0.0.1:4711");
+  failures.add(asked, std::error_code(EREMOTEIO, std::system_category()));
+  REQUIRE(log.all().size() == 1);
+  CHECK(
+      log.all().front() ==
+      "error: 127.0.0.1:4711: WRITE of 512 bytes at 4096 failed: Remote I/O error (0 more like it since the "
+      "last line)");
+}
+
+TEST_CASE("failures_in_quick_succession_are_counted_and_not_logged_each") {
+  const tests::log_lines log;
+  server::failure_log failures("peer");
+  for (int i = 0; i < 1000; ++i) failures.add(asked, disk_full);
+  CHECK(log.all().size() == 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1050));
+  failures.add(asked, disk_full);
+  REQUIRE(log.all().size() == 2);
+  CHECK(log.count_with("(999 more like it since the last line)") == 1);
+}
+
+TEST_CASE("a_refused_fast_zero_is_no_failure_to_log") {
+  const tests::log_lines log;
+  server::failure_log failures("peer");
+  failures.add(asked, std::make_error_code(std::errc::operation_not_supported));
+  CHECK(log.all().empty());
+}

@@ -19,6 +19,9 @@ namespace asio = boost::asio;
 // Handshakes are short; large buffers are for those who got through one.
 constexpr std::size_t handshake_buffer = 4096;
 
+constexpr protocol::handshake_offers everything{
+    .structured_replies = true, .metadata = true, .extended_headers = true};
+
 // What a client in the middle of its handshake gets when the server stops.
 constexpr std::chrono::seconds handshake_grace{1};
 
@@ -32,7 +35,7 @@ connection::connection(transport::socket socket, loop& home, exports& served, co
       ended_(std::move(ended)),
       stream_(std::move(socket)),
       deadline_(home.context),
-      handshake_(served.infos()) {
+      handshake_(served.infos(), {}, everything) {
   home_.connections.insert(this);
 }
 

@@ -7,12 +7,8 @@ namespace aionbd::server {
 
 namespace {
 
-// Replies of one gathered write; two pieces each, far below the system's limit of 1024.
-constexpr std::size_t batch_max = 128;
-
-std::size_t reply_length(const request_slot& slot) {
-  return slot.header.size() + slot.reply_payload;
-}
+// Pieces of one gathered write: far below the system's limit of 1024.
+constexpr std::size_t pieces_max = 256;
 
 }  // namespace
 
@@ -36,23 +32,23 @@ void reply_writer::send() {
 
 // False when the socket is full or broken.
 bool reply_writer::send_batch() {
-  std::array<iovec, 2 * batch_max> pieces;
+  std::array<iovec, pieces_max> pieces;
   std::size_t count = 0;
   std::size_t offered = 0;
   std::size_t skip = sent_of_first_;
-  for (request_slot* slot = first_; slot != nullptr && count + 2 <= pieces.size(); slot = slot->next) {
-    if (skip < slot->header.size()) {
-      pieces[count++] = {slot->header.data() + skip, slot->header.size() - skip};
-      skip = slot->header.size();
+  for (request_slot* slot = first_; slot != nullptr; slot = slot->next) {
+    for (const iovec& piece : slot->reply.pieces) {
+      if (skip >= piece.iov_len) {
+        skip -= piece.iov_len;
+        continue;
+      }
+      if (count == pieces.size()) break;
+      pieces[count] = {static_cast<std::byte*>(piece.iov_base) + skip, piece.iov_len - skip};
+      offered += pieces[count++].iov_len;
+      skip = 0;
     }
-    const std::size_t payload_skip = skip - slot->header.size();
-    if (slot->reply_payload > payload_skip) {
-      pieces[count++] = {slot->payload + payload_skip, slot->reply_payload - payload_skip};
-    }
-    offered += reply_length(*slot);
-    skip = 0;
+    if (count == pieces.size()) break;
   }
-  offered -= sent_of_first_;
   const std::size_t sent = to_.send_now({pieces.data(), count}, failure_);
   advance(sent);
   return sent == offered;
@@ -60,8 +56,8 @@ bool reply_writer::send_batch() {
 
 void reply_writer::advance(std::size_t sent) {
   sent_of_first_ += sent;
-  while (first_ != nullptr && sent_of_first_ >= reply_length(*first_)) {
-    sent_of_first_ -= reply_length(*first_);
+  while (first_ != nullptr && sent_of_first_ >= first_->reply.length) {
+    sent_of_first_ -= first_->reply.length;
     release_first();
   }
 }

@@ -13,7 +13,7 @@ void slot_pool::give_back(request_slot& slot) {
   slot.buffer = {};
   slot.payload = nullptr;
   slot.charged = 0;
-  slot.reply_payload = 0;
+  slot.reply.clear();
   free_.push_back(&slot);
 }
 

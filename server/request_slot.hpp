@@ -1,10 +1,12 @@
 // One request in flight, from its header to its reply: reused, never allocated per request.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "protocol/replies.hpp"
@@ -16,17 +18,38 @@ namespace aionbd::server {
 
 class session;
 
+// What is to be sent: pieces of memory in order. They stay valid until the reply is out.
+struct reply {
+  std::array<std::byte, protocol::reply_header_max> header{};
+  std::vector<iovec> pieces;     // keeps its capacity, so that a reply of two pieces allocates nothing
+  std::vector<std::byte> other;  // what is neither the first header nor the request's buffer
+  std::size_t length = 0;        // bytes of all pieces
+
+  void add(std::span<const std::byte> piece) {
+    if (piece.empty()) return;
+    // An iovec is for reading and for writing; sendmsg only reads.
+    pieces.push_back({.iov_base = const_cast<std::byte*>(piece.data()), .iov_len = piece.size()});
+    length += piece.size();
+  }
+  void clear() {
+    pieces.clear();
+    length = 0;
+    // A long answer's memory is not kept for the short ones that follow.
+    if (!other.empty()) other = {};
+  }
+};
+
 struct request_slot {
   session* home = nullptr;
   protocol::request asked;
   storage::operation work;
   storage::aligned_buffer buffer;
   std::byte* payload = nullptr;  // in the buffer: what a WRITE brings, or a READ takes away
-  std::size_t charged = 0;       // bytes of the session's budget
+  std::array<std::byte, protocol::block_status_payload_size> status_payload{};
+  std::size_t charged = 0;  // bytes of the session's budget
 
-  std::array<std::byte, protocol::simple_reply_size> header{};
-  std::size_t reply_payload = 0;  // bytes that follow the header
-  request_slot* next = nullptr;   // in the queue of replies
+  server::reply reply;
+  request_slot* next = nullptr;  // in the queue of replies
 };
 
 // A session's slots: at most `count_max`, made when first needed, used again last in, first out.

@@ -8,6 +8,7 @@
 
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
+#include "server/answers.hpp"
 
 namespace aionbd::server {
 
@@ -21,6 +22,11 @@ using protocol::error;
 // smaller one comes by way of the receive buffer, together with many others.
 constexpr std::uint64_t large_payload = std::uint64_t{32} << 10;
 constexpr std::size_t beside_large_payload = 4096;
+
+// What a long list of extents may take: as it was found, and as it is sent.
+constexpr std::size_t status_charge = 2 * protocol::status_extents_max * sizeof(storage::extent);
+// Enough for one extent in whole blocks of the client's, whatever the file system's are.
+constexpr std::size_t extents_for_one = 16;
 
 bool carries_data(command what) {
   return what == command::read || what == command::write;
@@ -36,6 +42,8 @@ storage::operation_kind kind_of(command what) {
       return storage::operation_kind::trim;
     case command::write_zeroes:
       return storage::operation_kind::write_zeroes;
+    case command::block_status:
+      return storage::operation_kind::block_status;
     default:
       return storage::operation_kind::flush;
   }
@@ -105,22 +113,24 @@ session::pause session::handle_received() {
   for (;;) {
     if (said_all_) received_.consume(received_.bytes().size());
     if (incoming_ != nullptr && !take_payload()) return pause::need_bytes;
-    if (received_.bytes().size() < protocol::request_size) return pause::need_bytes;
+    if (received_.bytes().size() < protocol::request_header_size(agreed_.replies)) return pause::need_bytes;
     if (const pause reason = handle_header(); reason != pause::need_bytes) return reason;
   }
 }
 
 // need_bytes: the request was begun, go on with what follows it.
 session::pause session::handle_header() {
-  const auto asked = protocol::decode_request(received_.bytes().first<protocol::request_size>());
+  const auto asked = protocol::decode_request(received_.bytes(), agreed_.replies);
   if (!asked) return end(protocol::protocol_errc::bad_magic);
   if (asked->what == command::disc) return end({});
-  if (protocol::payload_is_past_all_limits(*asked)) return end(protocol::protocol_errc::payload_too_long);
+  if (protocol::payload_is_past_all_limits(*asked, agreed_.replies)) {
+    return end(protocol::protocol_errc::payload_too_long);
+  }
 
   const error refusal = stopping_ ? error::eshutdown : protocol::validate(*asked, agreed_);
   if (!slots_.has_one()) return pause::need_room;
   if (refusal == error::none && !has_room_for(*asked)) return pause::need_room;
-  received_.consume(protocol::request_size);
+  received_.consume(protocol::request_header_size(agreed_.replies));
   begin(*asked, refusal);
   return pause::need_bytes;
 }
@@ -136,12 +146,12 @@ void session::begin(const protocol::request& asked, error refusal) {
   slot.asked = asked;
   if (refusal == error::none && !attach_buffer(slot)) refusal = error::enomem;
 
-  payload_left_ = protocol::payload_length(asked);
+  payload_length_ = payload_left_ = protocol::payload_length(asked, agreed_.replies);
   if (payload_left_ != 0) {
     incoming_ = &slot;
     refusal_ = refusal;
   } else if (refusal != error::none) {
-    reply(slot, refusal);
+    refuse(slot, refusal);
   } else {
     start(slot);
   }
@@ -152,7 +162,7 @@ bool session::take_payload() {
   const auto here = received_.bytes();
   const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(here.size(), payload_left_));
   if (incoming_->payload != nullptr && count != 0) {
-    std::memcpy(incoming_->payload + (incoming_->asked.length - payload_left_), here.data(), count);
+    std::memcpy(incoming_->payload + (payload_length_ - payload_left_), here.data(), count);
   }
   received_.consume(count);
   payload_left_ -= count;
@@ -164,7 +174,11 @@ bool session::take_payload() {
 void session::finish_payload() {
   request_slot& slot = *incoming_;
   incoming_ = nullptr;
-  if (refusal_ != error::none) return reply(slot, refusal_);
+  error refusal = refusal_;
+  if (refusal == error::none && protocol::has_block_status_payload(slot.asked, agreed_.replies)) {
+    refusal = protocol::take_block_status_payload(slot.asked, slot.status_payload, agreed_);
+  }
+  if (refusal != error::none) return refuse(slot, refusal);
   start(slot);
 }
 
@@ -178,6 +192,10 @@ void session::start(request_slot& slot) {
   work.durable = slot.asked.what != command::read && has(slot.asked, protocol::command_flag::fua);
   work.keep_allocated = has(slot.asked, protocol::command_flag::no_hole);
   work.only_if_fast = has(slot.asked, protocol::command_flag::fast_zero);
+  work.may_skip_holes =
+      agreed_.replies != protocol::reply_mode::simple && !has(slot.asked, protocol::command_flag::df);
+  work.extents.count_max =
+      has(slot.asked, protocol::command_flag::req_one) ? extents_for_one : protocol::status_extents_max;
   work.memory = slot.buffer.data();
   work.witness = &witness_;
   work.owner = &slot;
@@ -190,19 +208,19 @@ void session::on_done(storage::operation& work) {
   session& self = *slot.home;
   if (work.failure) {
     self.failures_.add(slot.asked, work.failure);
-    self.reply(slot, protocol::error_for(slot.asked, work.failure));
+    answer_error(slot, self.agreed_, protocol::error_for(slot.asked, work.failure));
   } else {
-    if (slot.asked.what == command::read) slot.reply_payload = slot.asked.length;
-    self.reply(slot, error::none);
+    answer_success(slot, self.agreed_);
   }
+  self.writer_.add(slot);
   if (self.will_be_called_) return;
   self.will_be_called_ = true;
   self.home_.bridge.call_after_drain(self);
 }
 
-// Queues the reply; it leaves with the others of this turn.
-void session::reply(request_slot& slot, error result) {
-  protocol::encode_simple_reply(slot.header, result, slot.asked.cookie);
+// The reply leaves with the others of this turn.
+void session::refuse(request_slot& slot, error why) {
+  answer_error(slot, agreed_, why);
   writer_.add(slot);
 }
 
@@ -211,29 +229,31 @@ void session::after_completions() {
   writer_.send();
 }
 
-// The bytes of the budget that a request occupies, and of the pool.
-std::size_t session::buffer_size(const protocol::request& asked) const {
+// The bytes of the budget that a request occupies; for a READ or WRITE, those of its buffer.
+std::size_t session::charge_for(const protocol::request& asked) const {
+  if (asked.what == command::block_status)
+    return has(asked, protocol::command_flag::req_one) ? 0 : status_charge;
   if (!carries_data(asked.what) || asked.length == 0) return 0;
   const auto layout = device_.layout(kind_of(asked.what), asked.offset, asked.length);
   return storage::buffer_pool::occupied_by(layout.size);
 }
 
 bool session::has_room_for(const protocol::request& asked) const {
-  const std::size_t size = buffer_size(asked);
-  return size == 0 || in_flight_bytes_ == 0 || in_flight_bytes_ + size <= limits_.in_flight_bytes_max;
+  const std::size_t charge = charge_for(asked);
+  return charge == 0 || in_flight_bytes_ == 0 || in_flight_bytes_ + charge <= limits_.in_flight_bytes_max;
 }
 
 // False when there is no memory.
 bool session::attach_buffer(request_slot& slot) {
-  slot.payload = nullptr;
-  const std::size_t size = buffer_size(slot.asked);
-  if (size == 0) return true;
-  slot.buffer = home_.buffers.acquire(size);
+  const std::size_t charge = charge_for(slot.asked);
+  slot.payload = slot.asked.what == command::block_status ? slot.status_payload.data() : nullptr;
+  slot.charged = charge;
+  in_flight_bytes_ += charge;
+  if (charge == 0 || !carries_data(slot.asked.what)) return true;
+  slot.buffer = home_.buffers.acquire(charge);
   if (!slot.buffer) return false;
   slot.payload = slot.buffer.data() +
                  device_.layout(kind_of(slot.asked.what), slot.asked.offset, slot.asked.length).payload;
-  slot.charged = size;
-  in_flight_bytes_ += size;
   return true;
 }
 
@@ -251,7 +271,7 @@ transport::read_buffers session::read_target() {
   }
   const auto space =
       received_.space(payload_left_ >= large_payload ? beside_large_payload : receive_buffer::capacity);
-  std::byte* const rest = incoming_->payload + (incoming_->asked.length - payload_left_);
+  std::byte* const rest = incoming_->payload + (payload_length_ - payload_left_);
   return {asio::buffer(rest, payload_left_), asio::buffer(space.data(), space.size())};
 }
 

@@ -62,10 +62,10 @@ class session final : private completion_batch_listener {
   void finish_payload();
   void start(request_slot& slot);
   static void on_done(storage::operation& work);
-  void reply(request_slot& slot, protocol::error result);
+  void refuse(request_slot& slot, protocol::error why);
   void after_completions() override;
 
-  std::size_t buffer_size(const protocol::request& asked) const;
+  std::size_t charge_for(const protocol::request& asked) const;
   bool has_room_for(const protocol::request& asked) const;
   bool attach_buffer(request_slot& slot);
   void release(request_slot& slot);
@@ -84,7 +84,8 @@ class session final : private completion_batch_listener {
   const session_limits limits_;
 
   receive_buffer received_;
-  request_slot* incoming_ = nullptr;  // the WRITE whose payload is being read
+  request_slot* incoming_ = nullptr;  // the request whose payload is being read
+  std::uint64_t payload_length_ = 0;  // bytes, of incoming_
   std::uint64_t payload_left_ = 0;
   protocol::error refusal_ = protocol::error::none;  // of incoming_: read the payload, then send this
 

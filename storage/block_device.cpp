@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstdlib>
 
+#include "storage/sparse_read.hpp"
 #include "storage/zeroing.hpp"
 
 namespace aionbd::storage {
@@ -24,6 +25,8 @@ block_device::block_device(const geometry& shape, const descriptors& file)
     : shape_(shape),
       file_(file),
       syncs_(file.direct),
+      may_have_holes_(shape.may_have_holes),
+      dense_(shape.size),
       can_punch_hole_(shape.can_punch_hole),
       can_zero_range_(shape.can_zero_range),
       can_discard_(shape.can_discard) {}
@@ -63,12 +66,20 @@ void block_device::submit(operation& op, io_queue& queue) {
     case operation_kind::trim:
     case operation_kind::write_zeroes:
       return zeroing::start(*this, op);
+    case operation_kind::block_status:
+      return find_status(op);
     case operation_kind::flush:
       return;
   }
 }
 
 void block_device::read(operation& op) {
+  op.extents.items.clear();
+  if (op.may_skip_holes && sparse_read::pays_for(*this, op)) return sparse_read::start(*this, op);
+  read_plainly(op);
+}
+
+void block_device::read_plainly(operation& op) {
   if (!has_direct_part(op)) return read_buffered(op);
   op.transfer_.start(*op.queue_,
                      {.op = io_op::read,
@@ -178,6 +189,24 @@ void block_device::on_all_written(void* owner, std::error_code failure) {
   // writes'.
   if (failure && op.durable) device.syncs_.note_failure(failure);
   if (op.durable) device.hear_of_failed_syncs(op);
+  finish(op);
+}
+
+void block_device::find_status(operation& op) {
+  io_request& lookup = op.message_;
+  lookup.op = io_op::map;
+  lookup.fd = file_.direct;
+  lookup.offset = op.offset;
+  lookup.length = op.length;
+  lookup.extents = &op.extents;
+  lookup.owner = &op;
+  lookup.hook = &block_device::on_status_found;
+  op.queue_->submit(lookup);
+}
+
+void block_device::on_status_found(io_request& request) {
+  operation& op = operation_of(request.owner);
+  if (request.result < 0) op.failure = {static_cast<int>(-request.result), std::system_category()};
   finish(op);
 }
 

@@ -11,6 +11,8 @@
 #include <system_error>
 
 #include "storage/alignment.hpp"
+#include "storage/dense_regions.hpp"
+#include "storage/extents.hpp"
 #include "storage/geometry.hpp"
 #include "storage/io_queue.hpp"
 #include "storage/range_lock.hpp"
@@ -22,7 +24,7 @@ namespace aionbd::storage {
 
 class block_device;
 
-enum class operation_kind : std::uint8_t { read, write, flush, trim, write_zeroes };
+enum class operation_kind : std::uint8_t { read, write, flush, trim, write_zeroes, block_status };
 
 // One request to a device. Owned by the caller, reusable, and at a stable address from submit() until `done`
 // runs; so is its memory. Submitted from, and done on, the thread of its queue; `done` never runs inside
@@ -36,6 +38,7 @@ struct operation {
   bool keep_allocated = false;  // write_zeroes: no holes
   bool only_if_fast =
       false;  // write_zeroes: operation_not_supported, with nothing changed, if it had to write
+  bool may_skip_holes = false;  // read: `extents` may come back saying what was not read
   std::uint64_t offset = 0;     // bytes
   std::uint64_t length = 0;     // bytes
   std::byte* memory = nullptr;  // read, write: as block_device::layout() says
@@ -45,9 +48,13 @@ struct operation {
   void (*done)(operation&) = nullptr;
 
   std::error_code failure;  // the outcome
+  // block_status: what the range consists of, from its beginning; set count_max before. A read that may skip
+  // holes: empty when everything was read, else what the payload consists of, and only data was read.
+  extent_list extents;
 
  private:
   friend class block_device;
+  friend class sparse_read;
   friend class zeroing;
 
   block_device* device_ = nullptr;  // from submit() until it is done
@@ -57,7 +64,7 @@ struct operation {
   transfer transfer_;
   read_modify_write rmw_;
   range_lock::claim claim_;
-  io_request message_;  // carries a granted claim, or an early end, to the queue's thread
+  io_request message_;  // carries a granted claim, or an early end, to the queue's thread; looks up extents
   sync_group::waiter flush_;
   void* owner_job_ = nullptr;  // the zeroing job of a trim or write_zeroes
 };
@@ -86,6 +93,7 @@ class block_device {
   [[nodiscard]] sync_witness new_witness() { return syncs_.new_witness(); }
 
  private:
+  friend class sparse_read;
   friend class zeroing;
   using step = void (*)(operation&);
 
@@ -102,6 +110,9 @@ class block_device {
   static void on_message(io_request& request);
 
   void read(operation& op);
+  void read_plainly(operation& op);
+  void find_status(operation& op);
+  static void on_status_found(io_request& request);
   static void read_buffered(operation& op);
   static void write_locked(operation& op);
   static void write_buffered(operation& op);
@@ -121,6 +132,9 @@ class block_device {
   const descriptors file_;
   range_lock writes_;
   sync_group syncs_;
+
+  std::atomic<bool> may_have_holes_;
+  dense_regions dense_;
 
   // As the geometry says, until the file system refuses one.
   std::atomic<bool> can_punch_hole_;

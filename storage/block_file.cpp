@@ -144,6 +144,10 @@ void block_file::measure(const request& wanted) {
       static_cast<std::uint32_t>(std::clamp<blksize_t>(facts.st_blksize, page, granularity_max));
   shape_.preferred_io = std::bit_floor(best);
   shape_.rotational = disk_queue_attribute(disk, "rotational").value_or(0) != 0;
+  // Space that was allocated and never written does not show here; asking for it at every read would cost
+  // more than it saves. st_blocks counts 512 bytes, whatever the disk's blocks.
+  shape_.may_have_holes =
+      !shape_.is_block_device && static_cast<std::uint64_t>(facts.st_blocks) * 512 < shape_.size;
   if (shape_.is_block_device && !shape_.read_only) {
     shape_.can_discard = disk_queue_attribute(disk, "discard_max_bytes").value_or(0) != 0;
     // Without the disk's help the kernel would write zeroes; then we do so ourselves, asynchronously.

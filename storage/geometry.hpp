@@ -25,6 +25,7 @@ struct geometry {
   bool is_block_device = false;
   bool read_only = false;
   bool rotational = false;
+  bool may_have_holes = false;
   bool can_punch_hole = false;  // deallocates, and reads as zeroes afterwards
   bool can_zero_range = false;  // zeroes without writing, stays allocated
   bool can_discard = false;

@@ -29,9 +29,11 @@ constexpr struct flock one_byte(off_t at, short type) {
   return lock;
 }
 
-void show(int fd, off_t at) {
+// False when somebody has the byte to himself: a program with locks of another kind, on the whole file.
+bool show(int fd, off_t at) {
   struct flock lock = one_byte(at, F_RDLCK);
-  if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return;
+  if (::fcntl(fd, F_OFD_SETLK, &lock) == 0) return true;
+  if (errno == EAGAIN || errno == EACCES) return false;
   throw std::system_error(errno, std::system_category(), "locking the image");
 }
 
@@ -47,9 +49,11 @@ bool is_shown_by_another(int fd, off_t at) {
 
 bool lock_image(int fd, image_use use) {
   // Show first, look second: of two that come at once, at least one sees the other.
-  show(fd, does_base + consistent_read);
-  if (use == image_use::write) show(fd, does_base + write);
-  for (const bit forbidden : forbidden_to_others) show(fd, forbids_base + forbidden);
+  if (!show(fd, does_base + consistent_read)) return false;
+  if (use == image_use::write && !show(fd, does_base + write)) return false;
+  for (const bit forbidden : forbidden_to_others) {
+    if (!show(fd, forbids_base + forbidden)) return false;
+  }
 
   for (const bit forbidden : forbidden_to_others) {
     if (is_shown_by_another(fd, does_base + forbidden)) return false;

@@ -8,6 +8,8 @@
 
 namespace aionbd::storage {
 
+struct extent_list;
+
 enum class io_op : std::uint8_t {
   read,            // direct and asynchronous: offset, memory and length aligned
   write,           // likewise
@@ -16,6 +18,7 @@ enum class io_op : std::uint8_t {
   sync,            // data, and the metadata needed to read it back, to stable storage (fdatasync)
   punch_hole,      // deallocate offset..offset+length of a file; it reads as zeroes afterwards
   zero_range,      // make the range read as zeroes and keep it allocated
+  map,             // find out what is data and what is a hole: into io_request::extents
   discard,         // tell a block device that the range is not needed; its content is undefined afterwards
 };
 
@@ -38,10 +41,11 @@ struct io_request {
   io_op op = io_op::read;
   bool durable = false;  // write, buffered_write: on stable storage before completion
   int fd = -1;
-  std::uint64_t offset = 0;     // bytes
-  std::uint64_t length = 0;     // bytes; at most 2^31 - 4096 for reads and writes
-  std::byte* memory = nullptr;  // reads and writes
-  void* owner = nullptr;        // for the hook's use
+  std::uint64_t offset = 0;        // bytes
+  std::uint64_t length = 0;        // bytes; at most 2^31 - 4096 for reads and writes
+  std::byte* memory = nullptr;     // reads and writes
+  extent_list* extents = nullptr;  // map
+  void* owner = nullptr;           // for the hook's use
   void (*hook)(io_request&) = nullptr;
 
   // Set by the queue before the hook runs: bytes transferred (reads and writes) or 0, or -errno.

@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <csignal>
 
+#include "storage/extents.hpp"
+
 namespace aionbd::storage {
 
 namespace {
@@ -26,6 +28,12 @@ std::int64_t read_or_write(const io_request& request) {
 std::int64_t discard(const io_request& request) {
   std::uint64_t range[2] = {request.offset, request.length};
   return ::ioctl(request.fd, BLKDISCARD, range);
+}
+
+std::int64_t map(const io_request& request) {
+  const std::error_code failure = find_extents(request.fd, request.offset, request.length, *request.extents);
+  errno = failure.value();
+  return failure ? -1 : 0;
 }
 
 std::int64_t attempt(const io_request& request) {
@@ -45,6 +53,8 @@ std::int64_t attempt(const io_request& request) {
       return ::fallocate(request.fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, offset, length);
     case io_op::discard:
       return discard(request);
+    case io_op::map:
+      return map(request);
   }
   errno = EINVAL;
   return -1;

@@ -115,6 +115,9 @@ void zeroing::on_step_done(io_request& request) {
   if (request.result < 0) {
     return job.end(std::error_code(static_cast<int>(-request.result), std::system_category()));
   }
+  // A disk has no map that could tell.
+  if (!job.device_.shape_.is_block_device) job.device_.may_have_holes_ = true;
+  job.device_.dense_.forget(request.offset, request.length);
   job.done_until_ = job.step_end_;
   job.next_step();
 }

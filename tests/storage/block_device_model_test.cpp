@@ -110,6 +110,7 @@ class random_load {
         break;
       case operation_kind::read:
       case operation_kind::flush:
+      case operation_kind::block_status:
         fresh.looked_from = model_.begin_look();
         break;
     }

@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "storage/alignment.hpp"
+#include "storage/extents.hpp"
 
 namespace aionbd::storage {
 
@@ -34,8 +35,9 @@ bool overlap(const io_request& one, const io_request& other) {
 }  // namespace
 
 const char* name_of(io_op op) {
-  constexpr std::array<const char*, fake_disk::op_count> names{
-      "read", "write", "buffered_read", "buffered_write", "sync", "punch_hole", "zero_range", "discard"};
+  constexpr std::array<const char*, fake_disk::op_count> names{"read",           "write", "buffered_read",
+                                                               "buffered_write", "sync",  "punch_hole",
+                                                               "zero_range",     "map",   "discard"};
   return names[static_cast<std::size_t>(op)];
 }
 
@@ -46,7 +48,9 @@ fake_disk::fake_disk(const geometry& shape, std::uint64_t seed)
       completed_(shape.size),
       stable_(shape.size),
       completed_versions_(shape.size),
-      stable_versions_(shape.size) {}
+      stable_versions_(shape.size),
+      kinds_(shape.size / shape.zeroing_granularity + 1,
+             shape.may_have_holes ? extent_kind::hole : extent_kind::data) {}
 
 fake_disk::~fake_disk() {
   if (!flights_.empty()) std::abort();
@@ -101,6 +105,9 @@ void fake_disk::check(const io_request& request) {
                          is_aligned(request.length, shape_.zeroing_granularity);
     if (!aligned) complain("not whole blocks", request);
     if (request.fd != file().direct) complain("wrong descriptor", request);
+  } else if (op == io_op::map) {
+    if (request.fd != file().direct) complain("wrong descriptor", request);
+    if (request.extents == nullptr) complain("nowhere to put extents", request);
   } else {
     if (request.offset < shape_.direct_end) complain("buffered before direct_end", request);
     if (request.fd != buffered_fd) complain("wrong descriptor", request);
@@ -139,7 +146,8 @@ std::uint64_t fake_disk::goal_of(const io_request& request) {
     cuts_.erase(found);
     return length;
   }
-  if (!short_counts_ || is_zeroing(request.op) || random(3) != 0) return request.length;
+  const bool is_whole = is_zeroing(request.op) || request.op == io_op::map;
+  if (!short_counts_ || is_whole || random(3) != 0) return request.length;
   const std::uint64_t block = is_direct(request.op) ? shape_.alignment : 1;
   const std::uint64_t blocks = request.length / block;
   return blocks <= 1 ? request.length : block * (1 + random(blocks));
@@ -166,12 +174,23 @@ void fake_disk::begin(flight& moving) {
     moving.content = completed_;
     moving.versions = completed_versions_;
   }
+  if (moving.request->op == io_op::map) moving.request->extents->items.clear();
+  // A zeroing may show in the map before it is through. Writes do not: their space stays unwritten until
+  // then.
+  if (is_zeroing(moving.request->op) && moving.error == 0 && random(2) == 0) note_kind(moving, moving.goal);
 }
 
 void fake_disk::transfer_piece(flight& moving) {
   const io_request& request = *moving.request;
   const std::uint64_t left = moving.goal - moving.transferred;
   const std::uint64_t piece = random(2) == 0 ? left : 1 + random(left);
+  if (request.op == io_op::map) {
+    if (!map_piece(request, request.offset + moving.transferred, piece))
+      moving.goal = moving.transferred;
+    else
+      moving.transferred += piece;
+    return;
+  }
   std::byte* const place = image_.data() + request.offset + moving.transferred;
   if (is_read(request.op)) {
     std::memcpy(request.memory + moving.transferred, place, piece);
@@ -183,10 +202,38 @@ void fake_disk::transfer_piece(flight& moving) {
   moving.transferred += piece;
 }
 
+// The map is looked at piece by piece, as a file system's is. False when there is no room for more.
+bool fake_disk::map_piece(const io_request& request, std::uint64_t offset, std::uint64_t length) {
+  const std::uint64_t block = shape_.zeroing_granularity;
+  for (const std::uint64_t end = offset + length; offset < end;) {
+    const std::uint64_t past = std::min(round_down(offset, block) + block, end);
+    if (!request.extents->append(past - offset, kinds_[offset / block])) return false;
+    offset = past;
+  }
+  return true;
+}
+
+// What the first bytes of a change's range have become.
+void fake_disk::note_kind(const flight& moving, std::uint64_t length) {
+  const io_request& request = *moving.request;
+  const bool may_be_anything = is_write(request.op) || request.op == io_op::discard;
+  const extent_kind kind = may_be_anything                   ? extent_kind::data
+                           : request.op == io_op::punch_hole ? extent_kind::hole
+                                                             : extent_kind::unwritten;
+  set_kind(kind, request.offset, length);
+}
+
+void fake_disk::set_kind(extent_kind kind, std::uint64_t offset, std::uint64_t length) {
+  if (length == 0) return;
+  const std::uint64_t block = shape_.zeroing_granularity;
+  for (std::uint64_t i = offset / block; i <= (offset + length - 1) / block; ++i) kinds_[i] = kind;
+}
+
 void fake_disk::finish(flight& moving) {
   io_request& request = *moving.request;
   if (is_change(request.op)) {
     ++version_;
+    note_kind(moving, moving.transferred);
     const auto begin = static_cast<std::ptrdiff_t>(request.offset);
     const auto length = static_cast<std::ptrdiff_t>(moving.transferred);
     std::copy_n(image_.begin() + begin, length, completed_.begin() + begin);
@@ -234,6 +281,21 @@ std::vector<std::byte> fake_disk::stable() const {
 void fake_disk::fill(const std::vector<std::byte>& content) {
   const std::lock_guard guard(mutex_);
   image_ = completed_ = stable_ = content;
+  set_kind(extent_kind::data, 0, shape_.size);
+}
+
+void fake_disk::make(extent_kind kind, std::uint64_t offset, std::uint64_t length) {
+  const std::lock_guard guard(mutex_);
+  set_kind(kind, offset, length);
+  if (kind == extent_kind::data) return;
+  for (auto* const content : {&image_, &completed_, &stable_}) {
+    std::fill_n(content->begin() + static_cast<std::ptrdiff_t>(offset), length, std::byte{0});
+  }
+}
+
+extent_kind fake_disk::kind_at(std::uint64_t offset) const {
+  const std::lock_guard guard(mutex_);
+  return kinds_[offset / shape_.zeroing_granularity];
 }
 
 void fake_disk::cut_next(io_op op, std::uint64_t length) {

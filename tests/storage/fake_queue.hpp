@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "storage/extents.hpp"
 #include "storage/geometry.hpp"
 #include "storage/io_queue.hpp"
 
@@ -24,7 +25,7 @@ class fake_disk {
  public:
   static constexpr int direct_fd = 1000;
   static constexpr int buffered_fd = 1001;
-  static constexpr std::size_t op_count = 8;
+  static constexpr std::size_t op_count = 9;
 
   // What a discard leaves behind: not zeroes, for nobody may rely on them.
   static constexpr std::byte discarded{0xDD};
@@ -43,7 +44,12 @@ class fake_disk {
   // completed, or a durable write, made so.
   std::vector<std::byte> image() const;
   std::vector<std::byte> stable() const;
-  void fill(const std::vector<std::byte>& content);
+  void fill(const std::vector<std::byte>& content);  // all of it data
+
+  // Its map, in blocks of zeroing_granularity: at first all hole if the shape may have holes, else all data.
+  // What is made a hole or unwritten is zeroed.
+  void make(extent_kind kind, std::uint64_t offset, std::uint64_t length);
+  extent_kind kind_at(std::uint64_t offset) const;
 
   // Reads and writes may transfer less than asked, in whole blocks when direct.
   void short_counts(bool enabled) { short_counts_ = enabled; }
@@ -99,6 +105,9 @@ class fake_disk {
   std::uint64_t goal_of(const io_request& request);
   void begin(flight& moving);
   void transfer_piece(flight& moving);
+  bool map_piece(const io_request& request, std::uint64_t offset, std::uint64_t length);
+  void note_kind(const flight& moving, std::uint64_t length);
+  void set_kind(extent_kind kind, std::uint64_t offset, std::uint64_t length);
   void finish(flight& moving);
   void make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                    std::uint64_t length);
@@ -115,6 +124,7 @@ class fake_disk {
   std::vector<std::uint32_t> completed_versions_;
   std::vector<std::uint32_t> stable_versions_;
   std::uint32_t version_ = 0;
+  std::vector<extent_kind> kinds_;  // of each block
   bool short_counts_ = false;
   struct cut {
     io_op op;

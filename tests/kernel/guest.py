@@ -8,17 +8,17 @@ from pathlib import Path
 BOOT_PATIENCE_S = 120     # until the first scenario begins
 TIDY_PATIENCE_S = 60      # beyond a scenario's own limit: for the guest to end it and tidy up
 SWITCH_OFF_PATIENCE_S = 30
+DISK_BYTES = 8 << 30
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Guest:
     """A folder for one boot at a time: share/, console.log, and the disks, which are sparse and made anew."""
 
-    def __init__(self, kernel, folder, memory_mib=2048, disk_gib=8, disk_options="cache=unsafe"):
+    def __init__(self, kernel, folder, memory_mib, disk_options):
         self._kernel = kernel
         self._folder = Path(folder)
         self._memory_mib = memory_mib
-        self._disk_gib = disk_gib
         self._disk_options = disk_options
         self.share = self._folder / "share"
         self.console = self._folder / "console.log"
@@ -33,7 +33,7 @@ class Guest:
             disk = self._folder / f"{name}.disk"
             disk.unlink(missing_ok=True)
             with open(disk, "wb") as opened:
-                opened.truncate(self._disk_gib << 30)
+                opened.truncate(DISK_BYTES)
             subprocess.run([shutil.which(maker[0], path=PATH), *maker[1:], disk], check=True)
             disks += ["-drive", f"file={comma_safe(disk)},format=raw,if=virtio,discard=unmap,{self._disk_options}"]
         accelerator = self._kernel.accelerator

@@ -11,7 +11,10 @@ fail() {
   exit 1
 }
 
-failed_at() { echo "FAILED: $(basename "$1"):$2: $3"; }
+failed_at() {
+  echo "FAILED: $(basename "$1"):$2: $3"
+  trap - ERR
+}
 
 # expect WHAT FOUND WANTED
 expect() {

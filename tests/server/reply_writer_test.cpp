@@ -29,8 +29,11 @@ class writer_rig {
         payloads_.emplace_back(pattern(payload_length, static_cast<std::uint32_t>(slots_.size())));
     slot.asked.cookie = slots_.size();
     slot.payload = payload.data();
-    slot.reply_payload = payload_length;
-    protocol::encode_simple_reply(slot.header, protocol::error::none, slot.asked.cookie);
+    const std::span header(slot.reply.header);
+    protocol::encode_simple_reply(header.first<protocol::simple_reply_size>(), protocol::error::none,
+                                  slot.asked.cookie);
+    slot.reply.add(header.first(protocol::simple_reply_size));
+    slot.reply.add(payload);
     expected = joined(std::move(expected), simple_reply(slot.asked.cookie, nbd::ok, payload));
     writer.add(slot);
   }
@@ -54,7 +57,8 @@ class writer_rig {
   server::reply_writer writer{stream_,
                               [this](server::request_slot& slot) {
                                 // Whoever still reads it reads rubbish.
-                                payloads_[slot.asked.cookie - 1].assign(slot.reply_payload, std::byte{0});
+                                auto& payload = payloads_[slot.asked.cookie - 1];
+                                payload.assign(payload.size(), std::byte{0});
                                 released.push_back(slot.asked.cookie);
                               },
                               [this] { ++progresses; }};

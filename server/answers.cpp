@@ -69,7 +69,8 @@ void answer_block_status(request_slot& slot, const protocol::terms& agreed) {
   for (const storage::extent& item : slot.work.extents.items) {
     found.push_back({.length = item.length, .flags = state_of(item.kind)});
   }
-  slot.work.extents.items = {};
+  // A mere {} would leave the memory where it is.
+  slot.work.extents.items = std::vector<storage::extent>();
   protocol::append_block_status(slot.reply.other, slot.asked, agreed, protocol::allocation_context_id, found);
   slot.reply.add(slot.reply.other);
 }

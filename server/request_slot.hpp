@@ -34,8 +34,8 @@ struct reply {
   void clear() {
     pieces.clear();
     length = 0;
-    // A long answer's memory is not kept for the short ones that follow.
-    if (!other.empty()) other = {};
+    // A long answer's memory is not kept for the short ones that follow; a mere {} would keep it.
+    if (!other.empty()) other = std::vector<std::byte>();
   }
 };
 

@@ -28,13 +28,25 @@ class writer_rig {
     auto& payload =
         payloads_.emplace_back(pattern(payload_length, static_cast<std::uint32_t>(slots_.size())));
     slot.asked.cookie = slots_.size();
-    slot.payload = payload.data();
-    const std::span header(slot.reply.header);
-    protocol::encode_simple_reply(header.first<protocol::simple_reply_size>(), protocol::error::none,
-                                  slot.asked.cookie);
-    slot.reply.add(header.first(protocol::simple_reply_size));
+    const auto header = std::span(slot.reply.header).first<protocol::simple_reply_size>();
+    protocol::encode_simple_reply(header, protocol::error::none, slot.asked.cookie);
+    slot.reply.add(header);
     slot.reply.add(payload);
     expected = joined(std::move(expected), simple_reply(slot.asked.cookie, nbd::ok, payload));
+    writer.add(slot);
+  }
+
+  // A reply in pieces of 1, 2, 3, ... bytes.
+  void add_in_pieces(std::size_t count) {
+    auto& slot = slots_.emplace_back();
+    auto& payload = payloads_.emplace_back(pattern(count * (count + 1) / 2));
+    slot.asked.cookie = slots_.size();
+    std::span<const std::byte> rest(payload);
+    for (std::size_t length = 1; length <= count; ++length) {
+      slot.reply.add(rest.first(length));
+      rest = rest.subspan(length);
+    }
+    expected = joined(std::move(expected), payload);
     writer.add(slot);
   }
 
@@ -57,8 +69,7 @@ class writer_rig {
   server::reply_writer writer{stream_,
                               [this](server::request_slot& slot) {
                                 // Whoever still reads it reads rubbish.
-                                auto& payload = payloads_[slot.asked.cookie - 1];
-                                payload.assign(payload.size(), std::byte{0});
+                                std::ranges::fill(payloads_[slot.asked.cookie - 1], std::byte{0});
                                 released.push_back(slot.asked.cookie);
                               },
                               [this] { ++progresses; }};
@@ -204,4 +215,17 @@ TEST_CASE("after_a_failure_replies_are_released_without_being_sent") {
   rig.writer.send();
   CHECK(rig.released == one_to(2));
   CHECK_FALSE(rig.writer.is_waiting());
+}
+
+// More than one gathered write has.
+TEST_CASE("replies_of_very_many_pieces_arrive_whole") {
+  const int send_buffer = GENERATE(0, 4096);
+  writer_rig rig(SOCK_STREAM, send_buffer);
+  for (const std::size_t count : {1U, 255U, 256U, 257U, 600U, 3U}) {
+    rig.add_in_pieces(count);
+    rig.add(10);
+  }
+  rig.writer.send();
+  CHECK((rig.peer().receive(rig.expected.size()) == rig.expected));
+  CHECK(rig.released == one_to(12));
 }

@@ -55,8 +55,11 @@ served_session::served_session(served_loop& on, const session_settings& settings
         }
         return std::move(ends.served);
       }()),
-      agreed_{
-          .chosen = &on.info(), .no_zeroes = true, .block_sizes_requested = settings.block_sizes_requested},
+      agreed_{.chosen = &on.info(),
+              .no_zeroes = true,
+              .block_sizes_requested = settings.block_sizes_requested,
+              .replies = settings.replies,
+              .allocation_selected = settings.allocation_selected},
       session_(std::make_unique<server::session>(stream_, on.loop, on.exports.device_of(on.info()), agreed_,
                                                  settings.limits)) {
   auto life = [this, read_ahead = settings.read_ahead]() -> boost::asio::awaitable<std::error_code> {

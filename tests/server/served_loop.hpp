@@ -79,6 +79,8 @@ struct session_settings {
   int socket_type = SOCK_STREAM;
   byte_vector read_ahead{};
   int send_buffer = 0;  // SO_SNDBUF of the server's end
+  protocol::reply_mode replies = protocol::reply_mode::simple;
+  bool allocation_selected = false;
 };
 
 // A session and its client.

@@ -16,6 +16,8 @@ test_packages=(
   catch2 clang libclang-rt-dev clang-tidy clang-format
   libnbd-bin python3-libnbd nbdkit qemu-utils fio strace
   util-linux util-linux-extra mount e2fsprogs xfsprogs python3 procps iproute2
+  # The guest with the kernel's client, tests/kernel.
+  qemu-system-x86 busybox-static kmod xz-utils nbd-client stress-ng
 )
 
 # package_is_installed NAME[>=VERSION]

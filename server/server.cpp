@@ -129,7 +129,8 @@ void server::stop(int signal) {
   drain_deadline_.async_wait([this](error_code cancelled) {
     if (!cancelled) cut_off_the_rest();
   });
-  if (clients_ == 0) finish();
+  // Behind the accepts that were just cancelled: they hold sockets of other loops, which must still be there.
+  if (clients_ == 0) asio::post(main_, [this] { finish(); });
 }
 
 void server::cut_off_the_rest() {

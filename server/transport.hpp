@@ -57,6 +57,7 @@ class transport {
  private:
   socket socket_;
   std::string peer_;
+  bool is_unix_ = false;
 };
 
 }  // namespace aionbd::server

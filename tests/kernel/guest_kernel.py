@@ -69,16 +69,26 @@ def output_of(*command, **how):
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, **how).stdout
 
 
+def download(folder):
+    named = re.search(r"Depends: (linux-image-\S+)", output_of("apt-cache", "depends", METAPACKAGE))
+    if not named:
+        return False
+    # Root's own right to write here is what apt would give away before it downloads.
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", "--quiet", "download", named.group(1)]
+    return subprocess.run(command, cwd=folder, check=False).returncode == 0
+
+
 def fetch(folder):
     """The package that the metapackage names today, unpacked."""
     if platform.machine() != "x86_64":
         raise Unavailable("the guest is an x86-64 machine")
     if not shutil.which("apt-get"):
         raise Unavailable("no apt-get, so no way to Debian's kernel")
-    depends = output_of("apt-cache", "depends", METAPACKAGE)
-    package = re.search(r"Depends: (linux-image-\S+)", depends).group(1)
-    # Root's own right to write here is what apt would give away before it downloads.
-    subprocess.run(["apt-get", "-o", "APT::Sandbox::User=root", "--quiet", "download", package], cwd=folder, check=True)
+    if not download(folder):
+        # Package lists that are old name a kernel that is gone.
+        subprocess.run(["apt-get", "--quiet", "update"], check=False)
+        if not download(folder):
+            raise RuntimeError(f"apt-get does not bring {METAPACKAGE}")
     archive = next(folder.glob("linux-image-*.deb"))
     unpacked = folder / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -95,7 +105,7 @@ def build_initrd(folder, modules, target):
     """busybox, guest/init, and the modules it takes to reach the host's root, numbered by load order."""
     tree = folder / "initrd.tree"
     shutil.rmtree(tree, ignore_errors=True)
-    for each in ("bin", "modules", "proc", "sys", "dev", "host", "memory", "root"):
+    for each in ("bin", "modules", "proc", "sys", "dev", "host", "memory", "merged"):
         (tree / each).mkdir(parents=True)
     shutil.copy(shutil.which("busybox"), tree / "bin" / "busybox")
     shutil.copy(HERE / "guest" / "init", tree / "init")

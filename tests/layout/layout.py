@@ -39,7 +39,7 @@ def files(tree, *folders, suffixes=None):
     """Paths relative to the tree, sorted; those of the given folders only, if any are given."""
     for folder, subfolders, names in os.walk(tree):
         subfolders[:] = sorted(name for name in subfolders if name not in NOT_OURS and name != "__pycache__")
-        for name in sorted(names):
+        for name in sorted(set(names) - NOT_OURS):  # .git is a file in a second work tree
             path = Path(folder, name).relative_to(tree)
             if folders and path.parts[0] not in folders:
                 continue

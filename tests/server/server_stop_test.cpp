@@ -41,6 +41,17 @@ TEST_CASE("a_server_without_clients_stops_at_once", "[loops]") {
   CHECK(on.log.count_with("stopped") == 1);
 }
 
+// The accept that the stop cancelled was left in the first loop with a socket of the second, and the second
+// was destroyed before it.
+TEST_CASE("an_accept_that_a_stop_cancels_does_not_outlive_the_loop_it_was_for", "[loops]") {
+  running_server on({.threads = 3});
+  on.enter().close();  // to the first loop; the next client is for the second
+  REQUIRE(eventually([&] { return on.log.count_with("gone without a goodbye") == 1; }));
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  running_server::signal(SIGTERM);
+  CHECK(on.stops());
+}
+
 TEST_CASE("rule 35: idle_clients_do_not_keep_a_stopping_server", "[loops]") {
   running_server on({.threads = 3, .drain_timeout = std::chrono::seconds(60)});
   std::vector<client> clients;
@@ -130,6 +141,11 @@ TEST_CASE("rule 35: clients_that_arrive_while_the_server_is_told_to_stop_do_not_
       clients.back().send(joined(flags_request(3), go_request("")));
     }
     running_server::signal(SIGTERM);
+    for (auto& each : clients) {
+      while (!each.receive_some(4096).empty()) {
+      }
+      each.close();
+    }
     CHECK(on.stops());
   }
 }

@@ -1,4 +1,5 @@
 #!/bin/bash
+# shellcheck disable=SC2154  # The plan is sourced.
 # Process 1 of the guest once the host's root is there: makes the machine complete, runs the scenarios of the plan one
 # after the other, and switches off. For each it leaves in the share: NAME.started, NAME.log, NAME.dmesg and, when it
 # is over, NAME.result: "passed 12 s", or another verdict and why.
@@ -11,7 +12,7 @@ fi
 
 share=/run/share
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8
-# shellcheck source=/dev/null
+# shellcheck disable=SC1091
 source "$share/plan"  # kernel_modules, kernel_folder, scenarios, settings
 program=/run/aionbd
 export share program kernel_folder settings

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# The words that scenarios are written in. Read by run_steps.sh, in the guest; the variable `program` is aionbd's path.
+# shellcheck disable=SC2154  # `program`, aionbd's path, and `kernel_folder`, this part of the tree, come from main.sh.
+# The words that scenarios are written in. Read by run_steps.sh, in the guest.
 #
 # Folders on real (virtual) disks, where direct I/O is direct: /mnt/ext4 and /mnt/xfs. The working folder is memory.
 
@@ -103,7 +104,7 @@ detach() {
   wait_until 20 is_detached "${1#/dev/}"
 }
 
-# queue DEVICE NAME: what the kernel knows of the device's queue, or of the device.
+# of_device DEVICE NAME: what the kernel knows of the device's queue, or of the device.
 of_device() {
   local folder=/sys/block/${1#/dev/}
   if [[ -e $folder/queue/$2 ]]; then cat "$folder/queue/$2"; else cat "$folder/$2"; fi

@@ -1,0 +1,172 @@
+"""What lies behind the servers: the file, and what is made beside it when a workload asks for it."""
+import contextlib
+import dataclasses
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+MIB = 1 << 20
+SHM = Path("/dev/shm")
+ZRAM_CONTROL = Path("/sys/class/zram-control")
+DATA_PERIOD = 16  # A sparse image has one block of data, 1 MiB, in sixteen.
+
+
+class NotAvailable(Exception):
+    """This machine lacks what the workload needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backing:
+    path: str
+    size: int
+    is_null: bool = False
+    on_disk: bool = True
+    source: str = ""  # of a copy into it
+    about: str = ""
+
+
+def fill(path, size, period=1):
+    """Random bytes, of which file systems and servers can save none; every period-th MiB of them."""
+    block = os.urandom(MIB)
+    with open(path, "wb") as opened:
+        opened.truncate(size)
+        for offset in range(0, size, MIB * period):
+            opened.seek(offset)
+            # Each block is another one, or a store could share them.
+            opened.write(offset.to_bytes(8, "big") + block[8:min(MIB, size - offset)])
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def evict(backing):
+    """Writes back what is dirty and takes the file out of the page cache, so that all begin alike."""
+    for path in filter(None, (backing.path, backing.source)):
+        if str(path).startswith(str(SHM)):
+            continue
+        if Path(path).is_block_device():
+            subprocess.run(["blockdev", "--flushbufs", path], check=False)
+            continue
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def drop_all_caches():
+    if os.geteuid() == 0:
+        os.sync()
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+class Backings:
+    """Makes what workloads ask for, keeps it until the end, and then takes everything away but the file."""
+
+    def __init__(self, file, size):
+        self._file, self._size = Path(file).resolve(), size  # Daemons leave the current directory.
+        self._made = {}
+        self._undo = contextlib.ExitStack()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._undo.close()
+
+    def get(self, kind):
+        """Raises NotAvailable, for ever the same."""
+        if kind not in self._made:
+            try:
+                self._made[kind] = getattr(self, "_make_" + kind.replace("-", "_"))()
+            except (NotAvailable, OSError, subprocess.CalledProcessError) as lacking:
+                self._made[kind] = NotAvailable(str(lacking))
+        if isinstance(self._made[kind], NotAvailable):
+            raise self._made[kind]
+        return self._made[kind]
+
+    def _make_file(self):
+        if not self._file.exists() or self._file.stat().st_size != self._size \
+                or self._file.stat().st_blocks * 512 < self._size:
+            fill(self._file, self._size)
+        return Backing(str(self._file), self._size)
+
+    def _beside(self, suffix):
+        path = Path(f"{self._file}.{suffix}")
+        self._undo.callback(path.unlink, missing_ok=True)
+        return path
+
+    def _in_memory(self, suffix, size):
+        free = shutil.disk_usage(SHM).free if SHM.is_dir() else 0
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if free < size or available < 2 * size:
+            return None
+        path = SHM / f"aionbd-compare-{os.getpid()}.{suffix}"
+        self._undo.callback(path.unlink, missing_ok=True)
+        return path
+
+    def _make_tmpfs(self):
+        size = min(self._size, 1024 * MIB)
+        path = self._in_memory("tmpfs", size)
+        if path is None:
+            raise NotAvailable("no room in /dev/shm")
+        fill(path, size)
+        return Backing(str(path), size, on_disk=False)
+
+    def _make_null(self):
+        """aionbd has no null store of its own. A null block device takes its place; failing that, a zram device
+        on which nothing was ever written, whose reads are zeroes that the kernel makes."""
+        device = Path("/dev/nullb0")
+        if device.is_block_device() and os.access(device, os.W_OK):
+            size = int(Path("/sys/block/nullb0/size").read_text()) * 512
+            return Backing(str(device), size, is_null=True, on_disk=False, about="null_blk")
+        if not ZRAM_CONTROL.is_dir() or os.geteuid() != 0:
+            raise NotAvailable("neither null_blk nor, as root, zram")
+        number = (ZRAM_CONTROL / "hot_add").read_text().strip()
+        self._undo.callback((ZRAM_CONTROL / "hot_remove").write_text, number)
+        (Path("/sys/block") / f"zram{number}" / "disksize").write_text(str(1024 * MIB))
+        return Backing(f"/dev/zram{number}", 1024 * MIB, is_null=True, on_disk=False,
+                       about="zram, never written, in place of null_blk")
+
+    def _make_loop4096(self):
+        if os.geteuid() != 0:
+            raise NotAvailable("a loop device with sectors of 4096 bytes needs root")
+        main = self.get("file")
+        done = subprocess.run(["losetup", "--find", "--show", "--sector-size", "4096", "--direct-io=on", main.path],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            raise NotAvailable(f"no loop device with sectors of 4096 bytes: {done.stderr.strip()}")
+        device = done.stdout.strip()
+        self._undo.callback(subprocess.run, ["losetup", "--detach", device], check=False)
+        return Backing(device, main.size, about="loop device, sectors of 4096 bytes")
+
+    # For nbdcopy. What is read comes from memory where there is room, so that the disk has one thing to do.
+
+    def _source(self, suffix, period):
+        path = self._in_memory(suffix, self._size // period) or self._beside(suffix)
+        fill(path, self._size, period)
+        return str(path)
+
+    def _make_dense_in(self):
+        return dataclasses.replace(self.get("file"), source=self._source("dense", 1))
+
+    def _make_sparse_in(self):
+        return Backing(str(self._beside("sparse")), self._size, source=self._source("holes", DATA_PERIOD))
+
+    def _make_dense_out(self):
+        return self.get("file")
+
+    def _make_sparse_out(self):
+        path = self._beside("sparse-source")
+        fill(path, self._size, DATA_PERIOD)
+        return Backing(str(path), self._size)
+
+
+def prepare(backing, workload):
+    """What each single measurement starts from."""
+    if workload.backing == "sparse-in":
+        with open(backing.path, "wb") as opened:
+            opened.truncate(backing.size)
+    evict(backing)

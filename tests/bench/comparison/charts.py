@@ -1,0 +1,58 @@
+"""PNG charts of a run's JSON, by matplotlib. Where that is missing there are no charts, and nothing else changes."""
+
+GROUPS = (
+    ("iops-4k", "4 KiB requests", "iops", "I/Os per second",
+     lambda name: name.startswith("4k ")),
+    ("throughput-large", "large requests and copies", "mb_per_s", "MB/s",
+     lambda name: name.startswith(("256k", "1m", "copy"))),
+    ("ceilings", "no disk in the way", "iops", "I/Os per second",
+     lambda name: name.startswith(("null", "tmpfs 4k", "simple 4k", "structured 4k"))),
+    ("cpu", "what a 4 KiB request costs the server", "cpu_us_per_io", "processor time, us per I/O",
+     lambda name: name.startswith("4k ")),
+    ("cpu-large", "what a large request costs the server", "cpu_us_per_io", "processor time, us per I/O",
+     lambda name: name.startswith(("256k", "1m"))),
+    ("latency", "the slowest of a hundred 4 KiB requests", "p99_us", "p99 latency, us",
+     lambda name: name.startswith("4k ")),
+)
+COLOURS = {"aionbd": "#c0392b", "qemu-native": "#2e5e8c", "qemu": "#8fb4d9", "nbdkit": "#3c7a3c",
+           "nbdkit-nocache": "#9ccb9c", "nbd-server": "#8a6d3b", "nbd-server-sync": "#d9c08f", "raw": "#777777"}
+
+
+def draw(result, folder):
+    """The paths of the charts that were drawn. Raises ImportError without matplotlib."""
+    import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    drawn = []
+    for file_name, title, metric, axis, belongs in GROUPS:
+        rows = {name: {server: cell[metric] for server, cell in row.items() if cell.get(metric)}
+                for name, row in result["cells"].items() if belongs(name)}
+        rows = {name: row for name, row in rows.items() if row}
+        if rows:
+            path = folder / f"{file_name}.png"
+            _draw_one(pyplot, rows, title, axis, path)
+            drawn.append(path)
+    return drawn
+
+
+def _draw_one(pyplot, rows, title, axis, path):
+    """Bars: a group for each workload, a colour for each server, whiskers from the least to the greatest round."""
+    present = [server for server in COLOURS if any(server in row for row in rows.values())]
+    width = 0.8 / len(present)
+    figure, plot = pyplot.subplots(figsize=(max(7, 1.7 * len(rows)), 4.5))
+    for index, server in enumerate(present):
+        places = [at + index * width for at, row in enumerate(rows.values()) if server in row]
+        values = [row[server] for row in rows.values() if server in row]
+        heights = [value["median"] for value in values]
+        whiskers = [[value["median"] - value["least"] for value in values],
+                    [value["greatest"] - value["median"] for value in values]]
+        plot.bar(places, heights, width, label=server, color=COLOURS[server], yerr=whiskers,
+                 error_kw={"linewidth": 0.7})
+    plot.set_xticks([at + 0.4 - width / 2 for at in range(len(rows))], rows, rotation=20, ha="right")
+    plot.set_ylabel(axis)
+    plot.set_title(title)
+    plot.grid(axis="y", linewidth=0.3)
+    plot.legend(fontsize="small", ncol=2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

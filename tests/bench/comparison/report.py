@@ -1,0 +1,150 @@
+"""What a run found, as a table for people and as JSON for programs."""
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import goals
+import servers
+
+COLUMNS = (("IOPS", "iops", 0), ("MB/s", "mb_per_s", 0), ("p50 us", "p50_us", 0), ("p99", "p99_us", 0),
+           ("p99.9", "p999_us", 0), ("CPU us", "cpu_us_per_io", 1), ("client", "client_cpu_us_per_io", 1),
+           ("switch", "switches_per_io", 2), ("syscall", "syscalls_per_io", 2), ("MiB", "peak_mib", 0),
+           ("cached", "cache_growth_mib", 0))
+
+LEGEND = """\
+Medians. CPU us, switch, syscall: of the server, for each I/O; client: the processor time of whoever made the load.
+MiB: peak memory. cached: MiB by which the page cache of the file grew. +-: half the distance between the slowest and
+the fastest round. /qemu, /raw: our rate (CPU: our processor time) divided by that of qemu-nbd with native AIO, and
+by that of fio's libaio on the file itself. ~: answers writes before they have reached the device, so that a host that
+dies takes them along: such rows are not compared where nothing asks for more."""
+
+
+def _read(path):
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _first_line(*command):
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip().split("\n")[0]
+
+
+def machine_facts(file, programs):
+    """What a reader needs to judge the numbers; nothing that tells whose machine it was."""
+    model = re.search(r"model name\s*:\s*(.*)", _read("/proc/cpuinfo"))
+    source = _first_line("findmnt", "-no", "SOURCE,FSTYPE", "-T", str(file)).split()
+    device = Path("/sys/class/block") / (Path(source[0]).name if source else "none")
+    queue = device / "queue" if (device / "queue").exists() else device.resolve().parent / "queue"
+    versions = {name: _first_line(path, "-V" if "nbd-server" in name else "--version")
+                for name, path in programs.items() if path}
+    return {"processor": model.group(1) if model else platform.machine(), "processors": os.cpu_count(),
+            "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
+            "kernel": platform.release(), "file_system": source[1] if len(source) > 1 else "unknown",
+            "disk": Path(source[0]).name if source else "unknown",
+            "scheduler": _read(queue / "scheduler"), "rotational": _read(queue / "rotational"),
+            "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+            "fio": _first_line("fio", "--version"), "versions": versions}
+
+
+def _number(cell, metric, digits):
+    if cell[metric] is None:
+        return "-"
+    return f"{cell[metric]['median']:,.{digits}f}"
+
+
+def _spread(cell):
+    rate = cell["iops"]
+    return "-" if cell["rounds"] < 2 else f"{50 * (rate['greatest'] - rate['least']) / rate['median']:.0f}%"
+
+
+def _ratio(row, metric, server, goal_of):
+    """Ours against theirs, and what the goal says of it."""
+    if "aionbd" not in row or server not in row:
+        return ""
+    found = goals.ratio(goals.value_of(row["aionbd"], metric), goals.value_of(row[server], metric))
+    if found is None:
+        return ""
+    goal = goal_of.get((metric, server))
+    if goal is None:
+        return f"{found:.2f}"
+    sign = "<=" if metric == goals.CPU else ">="
+    return f"{found:.2f} {'ok' if goal['met'] else 'MISSED'} ({sign}{goal['bound']:g})"
+
+
+def _workload_lines(workload, row, judged):
+    goal_of = {(goal["metric"], goal["against"]): goal for goal in judged if goal["workload"] == workload.name}
+    yield f"\n{workload.name}" + (f"  ({workload.note})" if workload.note else "")
+    for name, cell in row.items():
+        is_apart = name in servers.SERVERS and not servers.SERVERS[name].is_as_durable_for(workload)
+        line = f"  {('~' if is_apart else ' ') + name:17}"
+        line += "".join(f"{_number(cell, metric, digits):>9}" for _, metric, digits in COLUMNS)
+        yield f"{line}{_spread(cell):>6}"
+    ratios = [("rate/qemu", goals.RATE, "qemu-native"), ("CPU/qemu", goals.CPU, "qemu-native"),
+              ("rate/raw", goals.RATE, "raw")]
+    if workload.backing == "null":
+        ratios += [("rate/nbdkit", goals.RATE, "nbdkit"), ("CPU/nbdkit", goals.CPU, "nbdkit")]
+    told = [f"{label} {text}" for label, metric, server in ratios if (text := _ratio(row, metric, server, goal_of))]
+    told += [f"{goal['goal']}: {goal['ratio']:.2f} {'ok' if goal['met'] else 'MISSED'}"
+             for goal in judged if goal["workload"] == workload.name and goal["against"] == "aionbd"]
+    if told:
+        yield "   aionbd: " + "   ".join(told)
+
+
+def table(workloads, cells, judged, lacking):
+    head = " " * 19 + "".join(f"{title:>9}" for title, _, _ in COLUMNS) + f"{'+-':>6}"
+    lines = [head]
+    for workload in workloads:
+        if cells.get(workload.name):
+            lines += _workload_lines(workload, cells[workload.name], judged)
+    lines += ["", LEGEND]
+    if lacking:
+        lines += ["", "Not measured:", *_lacking_lines(lacking)]
+    return "\n".join(lines)
+
+
+def _lacking_lines(lacking):
+    """The same reason once, with all that it concerns."""
+    concerned = {}
+    for (workload, server), why in lacking.items():
+        concerned.setdefault((server, why), []).append(workload)
+    for (server, why), names in concerned.items():
+        yield f"  {server}: {why} ({', '.join(names)})"
+
+
+def _behind_lines(title, found):
+    if found:
+        yield title
+        for each in sorted(found, key=lambda one: one["ratio"]):
+            level = "  (level: within the noise)" if each["within_noise"] else ""
+            yield f"  {each['ratio']:.2f} x {each['server']}: {each['workload']}{level}"
+
+
+def verdict(judged, equal, apart):
+    missed = [goal for goal in judged if not goal["met"]]
+    lines = [f"\nGoals: {len(judged) - len(missed)} of {len(judged)} met."]
+    lines += [f"  missed: {goal['workload']}: {goal['goal']}, is {goal['ratio']:.2f}" for goal in missed]
+    lines += _behind_lines("Behind a server that promises as much:", equal)
+    if not equal:
+        lines.append("Behind no server that promises as much.")
+    lines += _behind_lines("Behind a server that answers writes from the page cache:", apart)
+    return "\n".join(lines)
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def as_json(result):
+    return json.dumps(_rounded(result), indent=1) + "\n"

@@ -1,0 +1,216 @@
+"""The servers that are compared: how each is started, and what its acknowledgement of a write promises."""
+import contextlib
+import ctypes
+import dataclasses
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+PATIENCE_S = 10
+PID_FILE = "daemon.pid"
+PR_SET_CHILD_SUBREAPER = 36
+
+# What an acknowledged write has reached when no flush was asked for. A flush or FUA makes it stable with all of them.
+DEVICE = "device"       # past the page cache, in the device: what aionbd does
+PAGE_CACHE = "memory"   # in the host's page cache: lost with the host
+STABLE = "stable"       # on stable storage, each single write
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    name: str
+    program: str
+    durability: str
+    about: str
+    command: object            # (endpoint, backing, folder) -> arguments without the program
+    null_store: object = None  # the same for a store that forgets everything, when it has one of its own
+    is_daemon: bool = False    # It goes to the background, whatever one does: see adopt_orphans().
+    fua_is_stable: bool = True
+
+    def is_as_durable_for(self, workload):
+        """Whether the peer does the same work: data must reach the device, or a flush makes all equal."""
+        if workload.fua:
+            return self.fua_is_stable
+        return (self.durability != PAGE_CACHE or not workload.writes or workload.flush_every > 0
+                or workload.load == "copy" or workload.backing in ("tmpfs", "null"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    path: str = ""  # of a Unix socket
+    port: int = 0   # of TCP on the loopback interface
+
+    def uri(self, export=""):
+        return f"nbd+unix:///{export}?socket={self.path}" if self.path else f"nbd://127.0.0.1:{self.port}/{export}"
+
+    def connect(self):
+        connected = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
+        connected.settimeout(PATIENCE_S)
+        try:
+            connected.connect(self.path if self.path else ("127.0.0.1", self.port))
+        except OSError:
+            connected.close()
+            raise
+        return connected
+
+
+def free_endpoint(transport, folder):
+    if transport == "unix":
+        return Endpoint(path=tempfile.mktemp(dir=folder, suffix=".sock"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return Endpoint(port=free.getsockname()[1])
+
+
+def _aionbd(endpoint, backing, _):
+    where = ["--unix", endpoint.path] if endpoint.path else ["--listen", f"127.0.0.1:{endpoint.port}"]
+    return [*where, "--log-level", "warn", backing.path]
+
+
+def _qemu(*options):
+    def command(endpoint, backing, _):
+        where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
+        return ["-t", "-e", "64", *where, "-f", "raw", *options, backing.path]
+    return command
+
+
+def _qemu_null(endpoint, backing, _):
+    where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
+    return ["-t", "-e", "64", *where, "--image-opts",
+            f"driver=raw,file.driver=null-co,file.read-zeroes=on,file.size={backing.size}"]
+
+
+def _nbdkit(*plugin):
+    def command(endpoint, backing, _):
+        where = ["-U", endpoint.path] if endpoint.path else ["-i", "127.0.0.1", "-p", str(endpoint.port)]
+        words = [word.format(path=backing.path, size=backing.size) for word in plugin]
+        return ["-f", *where, *words]
+    return command
+
+
+def _nbd_server(sync):
+    def command(endpoint, backing, folder):
+        where = [f"unixsock = {endpoint.path}"] if endpoint.path else [f"port = {endpoint.port}"]
+        config = folder / "nbd-server.conf"
+        config.write_text("\n".join(
+            ["[generic]", "listenaddr = 127.0.0.1", *where, "[disk]", f"exportname = {backing.path}", "flush = true",
+             "fua = true", "multifile = false", *(["sync = true"] if sync else []), ""]), encoding="utf-8")
+        return ["-C", str(config), "-p", str(folder / PID_FILE)]
+    return command
+
+
+_ALL = (
+    Server("aionbd", "aionbd", DEVICE, "direct I/O, libaio", _aionbd),
+    Server("qemu-native", "qemu-nbd", DEVICE, "cache=none, aio=native",
+           _qemu("--cache=none", "--aio=native"), _qemu_null),
+    Server("qemu", "qemu-nbd", PAGE_CACHE, "its defaults: page cache, threads", _qemu()),
+    Server("nbdkit", "nbdkit", PAGE_CACHE, "file plugin, its defaults", _nbdkit("file", "file={path}"),
+           _nbdkit("null", "size={size}")),
+    Server("nbdkit-nocache", "nbdkit", PAGE_CACHE, "file plugin, cache=none: evicts behind itself, is not direct",
+           _nbdkit("file", "file={path}", "cache=none")),
+    # Its FUA is sync_file_range(), which leaves the data in the disk's volatile cache and says nothing of metadata.
+    Server("nbd-server", "nbd-server", PAGE_CACHE, "flush and fua enabled", _nbd_server(sync=False), is_daemon=True,
+           fua_is_stable=False),
+    Server("nbd-server-sync", "nbd-server", STABLE, "sync=true: every write is flushed", _nbd_server(sync=True),
+           is_daemon=True),
+)
+SERVERS = {server.name: server for server in _ALL}
+RAW = "raw"  # No server: fio's own libaio on the file, the floor.
+
+
+def find_program(server, aionbd):
+    return aionbd if server.name == "aionbd" else shutil.which(server.program)
+
+
+def adopt_orphans():
+    """A server that goes to the background becomes our child again, so that wait4 tells what it used."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Running:
+    """A server process for one measurement. Leaving its `with` block ends it and leaves its rusage behind."""
+
+    def __init__(self, server, program, backing, endpoint, folder):
+        self.server, self.endpoint = server, endpoint
+        self.rusage = None
+        self._folder = folder
+        build = server.null_store if backing.is_null and server.null_store else server.command
+        self.command = [program, *build(endpoint, backing, folder)]
+        self._log = tempfile.TemporaryFile(dir=folder)
+        self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+        self.pid = self._process.pid
+        try:
+            self._wait_until_it_greets()
+        except BaseException:
+            self.end()
+            raise
+
+    @property
+    def uri(self):
+        return self.endpoint.uri(self.export)
+
+    @property
+    def export(self):
+        return "disk" if self.server.program == "nbd-server" else ""
+
+    def log(self):
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def _wait_until_it_greets(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and not self._has_failed():
+            with contextlib.suppress(OSError), self.endpoint.connect() as probe:
+                if self.pid and probe.recv(8) == b"NBDMAGIC":
+                    return
+            time.sleep(0.01)
+        said = self.log().strip().splitlines() or ["it says nothing"]
+        raise RuntimeError(f"{self.server.name} does not serve: {said[0]}")
+
+    def _has_failed(self):
+        status = self._process.poll()
+        if status is None:
+            return False
+        if status == 0 and self.server.is_daemon:
+            with contextlib.suppress(OSError, ValueError):
+                self.pid = int((self._folder / PID_FILE).read_text())
+                return False
+            self.pid = None  # It has not written it yet.
+            return False
+        self.pid = None
+        return True
+
+    def end(self):
+        """wait4 tells of all its threads and reaped children, those that have ended too."""
+        if self.rusage is None and self.pid:
+            os.kill(self.pid, signal.SIGTERM)
+            self._reap()
+        self.pid = None
+        for leftover in (self.endpoint.path, self._folder / PID_FILE):
+            if leftover:
+                Path(leftover).unlink(missing_ok=True)
+
+    def _reap(self):
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            if pid:
+                self.rusage = usage
+                if pid == self._process.pid:
+                    self._process.returncode = os.waitstatus_to_exitcode(status)
+                return
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                deadline += PATIENCE_S
+            time.sleep(0.005)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+        self._log.close()

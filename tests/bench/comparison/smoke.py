@@ -1,0 +1,52 @@
+"""What --smoke demands of a run: that it is complete and right, never that it is fast."""
+import json
+
+import measure
+import servers
+
+OF_A_SERVER = {"cpu_us_per_io", "switches_per_io", "peak_mib"}
+LATENCIES = {"p50_us", "p99_us", "p999_us"}
+ALWAYS = {"iops", "mb_per_s", "client_cpu_us_per_io"}
+
+
+def _wanted(workload, server):
+    wanted = set(ALWAYS)
+    if workload.load != "copy":
+        wanted |= LATENCIES
+    if server != servers.RAW:
+        wanted |= OF_A_SERVER
+    return wanted
+
+
+def _complaints_on(workload, server, cell, verified):
+    for metric in measure.METRICS:
+        if metric not in cell:
+            yield f"{metric} is missing"
+    for metric in _wanted(workload, server):
+        value = cell.get(metric)
+        if value is None or not value["median"] > 0:
+            yield f"{metric} has no value"
+        elif not value["least"] <= value["median"] <= value["greatest"]:
+            yield f"the median of {metric} lies outside of its range"
+    if LATENCIES <= _wanted(workload, server):
+        if not cell["p50_us"]["median"] <= cell["p99_us"]["median"] <= cell["p999_us"]["median"]:
+            yield "the percentiles do not rise"
+    if workload.writes and not verified:
+        yield "nothing of what was written was verified"
+
+
+def complaints(json_path, table, workloads, server_names, verified, lacking):
+    """What is wrong with a run that has ended, as sentences. What the machine lacks is no fault."""
+    cells = json.loads(json_path.read_text(encoding="utf-8"))["cells"]
+    for workload in workloads:
+        for server in server_names:
+            where = (workload.name, server)
+            cell = cells.get(workload.name, {}).get(server)
+            if cell is None:
+                if where not in lacking:
+                    yield f"{workload.name}, {server}: not measured, and nobody says why"
+                continue
+            yield from (f"{workload.name}, {server}: {what}"
+                        for what in _complaints_on(workload, server, cell, verified.get(where, 0)))
+        if cells.get(workload.name) and f"\n{workload.name}" not in table:
+            yield f"{workload.name} is not in the table"

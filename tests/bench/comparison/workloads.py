@@ -1,0 +1,85 @@
+"""What is measured: every workload as data. A workload says what the client does and what lies behind the server."""
+import dataclasses
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    name: str
+    load: str                 # fio, client (client.py) or copy (nbdcopy)
+    rw: str = "randread"      # in fio's words; of a copy: in or out
+    block: int = 4 * KIB
+    depth: int = 1            # of each connection
+    connections: int = 1
+    flush_every: int = 0      # writes
+    fua: bool = False
+    replies: str = "any"      # simple or structured: what the client insists on
+    backing: str = "file"     # see backings.py
+    transport: str = "unix"   # or tcp
+    quick: bool = False       # part of --quick
+    note: str = ""
+
+    @property
+    def writes(self):
+        return "write" in self.rw or self.rw in ("randrw", "in")
+
+    @property
+    def reads(self):
+        return not self.writes or self.rw == "randrw"
+
+
+def _random_4k():
+    for word, rw in (("read", "randread"), ("write", "randwrite"), ("mixed", "randrw")):
+        for depth, connections in ((1, 1), (32, 1), (32, 4)):
+            name = f"4k {word} depth {depth}" + (f" x {connections}" if connections > 1 else "")
+            yield Workload(name, "fio", rw, depth=depth, connections=connections,
+                           quick=word != "mixed" or (depth, connections) == (32, 1))
+
+
+def _sequential():
+    for size, block, depth in (("256k", 256 * KIB, 16), ("1m", MIB, 8)):
+        for rw in ("read", "write"):
+            yield Workload(f"{size} {rw}", "fio", rw, block, depth, quick=True)
+
+
+def _durable():
+    for connections in (1, 8):
+        yield Workload(f"4k write flush 32 x {connections}", "fio", "randwrite", depth=32, connections=connections,
+                       flush_every=32, quick=connections == 8)
+    yield Workload("4k write fua", "client", "randwrite", depth=16, fua=True, note="depth 16, FUA on every write")
+    yield Workload("512 write on 4096", "client", "randwrite", block=512, depth=16, backing="loop4096",
+                   note="depth 16 on a loop device with sectors of 4096 bytes")
+
+
+def _ceilings():
+    yield Workload("null 4k read", "fio", "randread", depth=32, backing="null", quick=True)
+    yield Workload("null 4k read x 4", "fio", "randread", depth=32, connections=4, backing="null")
+    yield Workload("tmpfs 4k read", "fio", "randread", depth=32, backing="tmpfs", quick=True)
+    yield Workload("tmpfs 4k write", "fio", "randwrite", depth=32, backing="tmpfs")
+    yield Workload("tmpfs 256k read", "fio", "read", 256 * KIB, 16, backing="tmpfs")
+
+
+def _tcp():
+    yield Workload("tcp 4k read depth 1", "fio", "randread", depth=1, transport="tcp")
+    yield Workload("tcp 4k read depth 32", "fio", "randread", depth=32, transport="tcp", quick=True)
+    yield Workload("tcp 4k write depth 32", "fio", "randwrite", depth=32, transport="tcp")
+    yield Workload("tcp 256k read", "fio", "read", 256 * KIB, 16, transport="tcp", quick=True)
+    yield Workload("tcp 256k write", "fio", "write", 256 * KIB, 16, transport="tcp")
+
+
+def _replies():
+    for replies in ("simple", "structured"):
+        yield Workload(f"{replies} 4k read", "client", "randread", depth=32, backing="tmpfs", replies=replies)
+        yield Workload(f"{replies} 256k read", "client", "randread", 256 * KIB, 16, backing="tmpfs", replies=replies)
+
+
+def _copies():
+    for density in ("dense", "sparse"):
+        for rw in ("in", "out"):
+            # One data block in sixteen is what the sparse image has.
+            yield Workload(f"copy {rw} {density}", "copy", rw, 256 * KIB, backing=f"{density}-{rw}",
+                           quick=rw == "in" and density == "dense", note="nbdcopy; MB/s of the whole image")
+
+
+ALL = (*_random_4k(), *_sequential(), *_durable(), *_ceilings(), *_tcp(), *_replies(), *_copies())

@@ -138,6 +138,15 @@ def verdict(judged, equal, apart):
     return "\n".join(lines)
 
 
+def warning_of_load(loads):
+    """Of what others did before each round; from the second on our own work is in it."""
+    quiet = os.cpu_count() * 1.5
+    if max(loads, default=0) <= quiet:
+        return ""
+    shown = ", ".join(f"{load:.1f}" for load in loads)
+    return f"\nTHE MACHINE WAS BUSY: load averages {shown} on {os.cpu_count()} processors. Rates are worth little."
+
+
 def _rounded(value):
     if isinstance(value, dict):
         return {key: _rounded(each) for key, each in value.items()}

@@ -77,8 +77,9 @@ def draw(result, path):
         plot.set_xticks([at + 0.4 - width / 2 for at in range(len(result["workloads"]))], result["workloads"])
         plot.set_title(title, fontsize="medium")
         plot.grid(axis="y", linewidth=0.3)
-    plots[0].legend(fontsize="small")
-    figure.tight_layout()
+    plots[1].set_yscale("log")  # Loop's workers do write-back as well.
+    figure.legend(*plots[0].get_legend_handles_labels(), fontsize="small", loc="lower center", ncol=len(result["ways"]))
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
     figure.savefig(path, dpi=100)
 
 

@@ -27,6 +27,12 @@ constexpr int dead_peer_probe_s = 10;        // between probes
 constexpr int dead_peer_probes = 3;          // unanswered ones until the connection is given up
 constexpr int dead_peer_unsent_ms = 90'000;  // data not acknowledged for this long: the same
 
+// The send buffer for a peer on this machine, in bytes as setsockopt takes them. Left to itself the kernel
+// lets it grow to megabytes; what was sent is then out of the processor's cache before the peer copies it,
+// which halves large reads. Half of this is less than one segment of the loopback device, and stalls. A real
+// network needs what the kernel finds.
+constexpr int same_machine_send_buffer = 64 << 10;
+
 // Unix clients have no address of their own, but the system knows their process.
 std::string describe_unix_peer(transport::socket& socket) {
   ucred who{};
@@ -35,14 +41,19 @@ std::string describe_unix_peer(transport::socket& socket) {
   return known ? "unix client, process " + std::to_string(who.pid) : "unix client";
 }
 
+asio::ip::tcp::endpoint as_tcp(const asio::generic::stream_protocol::endpoint& any) {
+  asio::ip::tcp::endpoint address;
+  std::memcpy(address.data(), any.data(), any.size());
+  address.resize(any.size());
+  return address;
+}
+
 std::string describe_peer(transport::socket& socket) {
   boost::system::error_code failure;
   const auto remote = socket.remote_endpoint(failure);
   if (failure) return "a client that has gone";
   if (remote.protocol().family() == AF_UNIX) return describe_unix_peer(socket);
-  asio::ip::tcp::endpoint address;
-  std::memcpy(address.data(), remote.data(), remote.size());
-  address.resize(remote.size());
+  const asio::ip::tcp::endpoint address = as_tcp(remote);
   const std::string host = address.address().to_string();
   return (address.address().is_v6() ? "[" + host + "]" : host) + ":" + std::to_string(address.port());
 }
@@ -52,7 +63,17 @@ void set(int fd, int level, int name, int value) {
   (void)::setsockopt(fd, level, name, &value, sizeof value);
 }
 
-void set_tcp_options(int fd) {
+bool is_on_this_machine(const transport::socket& socket) {
+  boost::system::error_code failure;
+  const auto local = socket.local_endpoint(failure);
+  if (failure) return false;
+  const auto remote = socket.remote_endpoint(failure);
+  return !failure && as_tcp(local).address() == as_tcp(remote).address();
+}
+
+void set_tcp_options(transport::socket& socket) {
+  const int fd = socket.native_handle();
+  if (is_on_this_machine(socket)) set(fd, SOL_SOCKET, SO_SNDBUF, same_machine_send_buffer);
   set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
   set(fd, IPPROTO_TCP, TCP_KEEPIDLE, dead_peer_idle_s);
@@ -67,7 +88,7 @@ transport::transport(socket connected) : socket_(std::move(connected)), peer_(de
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
   is_unix_ = socket_.local_endpoint(ignored).protocol().family() == AF_UNIX;
-  if (!is_unix_) set_tcp_options(socket_.native_handle());
+  if (!is_unix_) set_tcp_options(socket_);
 }
 
 asio::awaitable<transport::read_result> transport::read_some(read_buffers into) {

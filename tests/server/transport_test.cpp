@@ -66,6 +66,14 @@ TEST_CASE("rule 37: tcp_connections_are_prompt_and_a_dead_peer_is_noticed") {
   CHECK(option_of(ends.fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 90'000);
 }
 
+// getsockopt gives twice what was asked for: the kernel counts its own book-keeping.
+TEST_CASE("a_tcp_peer_on_this_machine_gets_a_send_buffer_that_stays_in_the_cache") {
+  tcp_ends ends({asio::ip::address_v4::loopback(), 0});
+  CHECK(option_of(ends.fd, SOL_SOCKET, SO_SNDBUF) != 2 * (64 << 10));
+  const server::transport under_test(std::move(*ends.served));
+  CHECK(option_of(ends.fd, SOL_SOCKET, SO_SNDBUF) == 2 * (64 << 10));
+}
+
 TEST_CASE("a_tcp_peer_is_called_by_its_address_and_port") {
   tcp_ends ends({asio::ip::address_v4::loopback(), 0});
   const server::transport under_test(std::move(*ends.served));

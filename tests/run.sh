@@ -10,7 +10,7 @@ Usage: run.sh [--quick | --preset NAME] [--tidy]
 
 Installs the packages the tests need, builds, and runs the tests through CTest. What runs where:
 
-  dev     g++: every test, and every header compiled alone
+  dev     g++: every test, the guest with the kernel's client included, and every header compiled alone
   clang   unit tests, fuzzers
   asan    AddressSanitizer and UndefinedBehaviorSanitizer: unit and integration tests
   tsan    ThreadSanitizer: unit tests of storage and server, integration tests labelled 'loops'

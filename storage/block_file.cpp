@@ -88,7 +88,14 @@ block_file block_file::open(const request& wanted) {
   file.shape_.is_block_device = S_ISBLK(look_at(wanted.path).st_mode);
   file.shape_.read_only = wanted.read_only;
   file.open_descriptors(wanted);
-  file.lock(wanted);
+  if (!file.lock(wanted)) {
+    // Whoever was quicker to lock the file that we made serves it now: it is not ours to take away.
+    undo.keep();
+    throw open_error(
+        reason::in_use,
+        wanted.path + (wanted.read_only ? " is open for writing by another process"
+                                        : " is in use by another process, and writing needs it alone"));
+  }
   file.measure(wanted);
   file.find_alignment();
   file.find_abilities();
@@ -116,16 +123,12 @@ void block_file::open_descriptors(const request& wanted) {
   refuse(wanted.path, wanted.read_only ? "cannot open" : "cannot open for writing", error);
 }
 
-void block_file::lock(const request& wanted) const {
+bool block_file::lock(const request& wanted) const {
   try {
-    if (lock_image(main_.get(), wanted.read_only ? image_use::read : image_use::write)) return;
+    return lock_image(main_.get(), wanted.read_only ? image_use::read : image_use::write);
   } catch (const std::system_error& error) {
     refuse(wanted.path, "cannot lock", error.code().value());
   }
-  throw open_error(
-      reason::in_use,
-      wanted.path + (wanted.read_only ? " is open for writing by another process"
-                                      : " is in use by another process, and writing needs it alone"));
 }
 
 void block_file::measure(const request& wanted) {

@@ -66,7 +66,7 @@ class block_file {
  private:
   block_file() = default;
   void open_descriptors(const request& wanted);
-  void lock(const request& wanted) const;
+  [[nodiscard]] bool lock(const request& wanted) const;
   void measure(const request& wanted);
   void find_alignment();
   void find_abilities();

@@ -6,12 +6,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "storage/alignment.hpp"
@@ -192,6 +195,38 @@ TEST_CASE("a_file_that_exists_is_not_created_again") {
     CHECK(file.shape().size == 14);
   }
   CHECK(text_of(path) == "what was there");
+}
+
+// The one that creates the file may not be the first to lock it; it must not take it away from the one that
+// is.
+TEST_CASE("of_two_that_create_the_same_file_none_takes_it_from_the_other", "[loops]") {
+  const test_folder folder;
+  for (int round = 0; round < 100; ++round) {
+    const std::string path = folder.path_of("disk" + std::to_string(round));
+    std::atomic<int> ready = 0;
+    std::array<std::optional<block_file>, 2> opened;
+    const auto race = [&](std::optional<block_file>& into) {
+      ++ready;
+      while (ready < 2) std::this_thread::yield();
+      try {
+        into = block_file::open({.path = path, .create_size = mib});
+      } catch (const open_error&) {
+        // Too late, or seen in the middle of it: the other has the file, or nobody.
+      }
+    };
+    {
+      const std::jthread other([&] { race(opened[1]); });
+      race(opened[0]);
+    }
+    for (const auto& file : opened) {
+      if (!file) continue;
+      struct stat held {
+      }, there{};
+      REQUIRE(::fstat(file->handles().direct, &held) == 0);
+      REQUIRE(::stat(path.c_str(), &there) == 0);
+      CHECK(held.st_ino == there.st_ino);
+    }
+  }
 }
 
 TEST_CASE("a_creation_that_fails_leaves_nothing_behind") {

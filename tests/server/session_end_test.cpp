@@ -205,8 +205,8 @@ TEST_CASE("rule 35: a_write_whose_payload_is_on_its_way_is_outstanding") {
   CHECK((read_file(on.path, 0, 9000) == pattern(9000)));
 }
 
-// What was sent to a Unix socket lies with the peer already. On TCP it may still be on its way, which the test
-// a_reply_on_its_way_arrives_whole_though_its_client_goes_on_asking is about.
+// What was sent to a Unix socket lies with the peer already. On TCP it may still be on its way, which the
+// test a_reply_on_its_way_arrives_whole_though_its_client_goes_on_asking is about.
 TEST_CASE("rule 35: on_a_unix_socket_replies_outlive_the_session_that_sent_them") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);

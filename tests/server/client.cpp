@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <utility>
@@ -15,6 +16,9 @@ namespace aionbd::tests {
 namespace {
 
 constexpr std::chrono::seconds patience{20};
+
+// What one receive is given room for at most: the sockets hold no more.
+constexpr std::size_t receive_max = std::size_t{1} << 20;
 
 std::uint64_t number(std::span<const std::byte> bytes) {
   std::uint64_t value = 0;
@@ -57,17 +61,17 @@ void client::send(std::span<const std::byte> bytes) {
 }
 
 byte_vector client::receive_now(std::size_t length) {
-  byte_vector bytes(length);
-  const ssize_t received = ::recv(fd_, bytes.data(), length, MSG_DONTWAIT);
+  byte_vector bytes(std::min(length, receive_max));
+  const ssize_t received = ::recv(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT);
   bytes.resize(received < 0 ? 0 : static_cast<std::size_t>(received));
   return bytes;
 }
 
 byte_vector client::receive_some(std::size_t length) {
-  byte_vector bytes(length);
+  byte_vector bytes(std::min(length, receive_max));
   ssize_t received = 0;
   wait_for([&] {
-    received = ::recv(fd_, bytes.data(), length, MSG_DONTWAIT);
+    received = ::recv(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT);
     return received >= 0 || errno != EAGAIN;
   });
   bytes.resize(received < 0 ? 0 : static_cast<std::size_t>(received));

@@ -21,9 +21,9 @@ namespace {
 
 constexpr std::size_t batch_max = 64;
 
-// While the kernel has work of ours, waiting for a few more requests saves system calls; more than this only
-// keeps the disk waiting.
-constexpr std::size_t submit_at = 8;
+// While the kernel has work of ours, waiting for a few more requests saves system calls, each of which also kicks
+// the device. The more the kernel has, the longer it is busy, and the more may be waited for.
+constexpr std::size_t submit_at_least = 8;
 
 iocb* kernel_block_of(io_request& request) {
   static_assert(sizeof(iocb) <= sizeof(request.kernel_block));
@@ -65,7 +65,7 @@ void aio_queue::submit(io_request& request) {
   queued_.push_back(request);
   ++queued_count_;
   // An idle disk gets the first request at once; a busy one gets them in groups.
-  if (in_kernel_ == 0 || queued_count_ >= submit_at) flush();
+  if (in_kernel_ == 0 || queued_count_ >= std::max(submit_at_least, in_kernel_)) flush();
 }
 
 void aio_queue::prepare(io_request& request) {

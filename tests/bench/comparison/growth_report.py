@@ -1,0 +1,95 @@
+"""What growth found: a table, a JSON file, and where matplotlib is there a chart."""
+import goals
+import report
+
+UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def in_words(place, curve):
+    if not curve.unit.startswith("bytes"):
+        return str(place)
+    for unit, name in UNITS:
+        if place >= unit:
+            return f"{round(place / unit)} {name}"
+    return f"{place} B"
+
+
+def falls(curve, points):
+    """The places where the median rate is below the best of a smaller place by more than noise and spread."""
+    found, best = [], None
+    for place, cell in points.items():
+        rate = cell[curve.metric]
+        if best is not None and rate["greatest"] < best["least"] * (1 - goals.NOISE):
+            found.append((place, rate["median"] / best["median"]))
+        if best is None or rate["median"] > best["median"]:
+            best = rate
+    return found
+
+
+def _lines(curve, by_server):
+    title = "IOPS" if curve.metric == "iops" else "MB/s"
+    yield f"\n{curve.name}  ({curve.unit})"
+    yield f"  {'':18}{'':>9}{title:>10}{'p99 us':>10}{'CPU us':>9}{'switch':>9}{'MiB':>7}"
+    for server, points in by_server.items():
+        for place, cell in points.items():
+            values = (f"{cell[metric]['median']:,.{digits}f}" if cell[metric] else "-"
+                      for metric, digits in ((curve.metric, 0), ("p99_us", 0), ("cpu_us_per_io", 1),
+                                             ("switches_per_io", 2), ("peak_mib", 0)))
+            words = [f"{value:>{width}}" for value, width in zip(values, (10, 10, 9, 9, 7))]
+            yield f"  {server:18}{in_words(place, curve):>9}{''.join(words)}"
+        if server == "aionbd" and curve.rate_must_hold:
+            for place, ratio in falls(curve, points):
+                yield f"    falls at {in_words(place, curve)}: {ratio:.2f} of the best before"
+
+
+def table(curves, found, lacking, idle):
+    lines = []
+    for curve in curves:
+        lines += _lines(curve, found.get(curve.name, {}))
+    if idle:
+        lines += ["", f"{idle['connections']} idle connections: {idle['bytes_each']:,.0f} bytes each, "
+                      f"{idle['cpu_ns'] / 1000:.0f} us of processor time and {idle['context_switches']} context "
+                      f"switches in {idle['seconds']} s"]
+    if lacking:
+        lines += ["", "Not measured:", *(f"  {', '.join(map(str, where))}: {why}" for where, why in lacking.items())]
+    return "\n".join(lines)
+
+
+def write(folder, result, curves, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "growth.json").write_text(report.as_json(result), encoding="utf-8")
+    (folder / "growth.txt").write_text(text + "\n", encoding="utf-8")
+    try:
+        import matplotlib
+    except ImportError:
+        print("no chart, for python3-matplotlib is not installed")
+        return
+    matplotlib.use("Agg")
+    _draw([curve for curve in curves if result["curves"].get(curve.name)], result["curves"], folder / "growth.png")
+
+
+def _draw(curves, found, path):
+    """For each curve the rate, and below it what a request costs."""
+    from matplotlib import pyplot
+    if not curves:
+        return
+    figure, plots = pyplot.subplots(2, len(curves), figsize=(3.4 * len(curves), 6), squeeze=False)
+    for curve, above, below in zip(curves, *plots):
+        for server, points in found[curve.name].items():
+            names = [in_words(place, curve) for place in points]
+            above.plot(names, [cell[curve.metric]["median"] for cell in points.values()], marker=".", label=server)
+            below.plot(names, [cell["cpu_us_per_io"]["median"] for cell in points.values()], marker=".")
+        above.set_title(curve.name, fontsize="medium")
+        above.set_ylabel("I/Os per second" if curve.metric == "iops" else "MB/s", fontsize="small")
+        below.set_ylabel("processor time, us per I/O", fontsize="small")
+        below.set_xlabel(curve.unit, fontsize="x-small")
+        above.set_ylim(bottom=0)
+        below.set_yscale("log")
+        for plot in (above, below):
+            plot.tick_params(labelsize="x-small")
+            plot.tick_params(axis="x", rotation=60)
+            plot.grid(linewidth=0.3)
+    plots[0][0].legend(fontsize="x-small")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

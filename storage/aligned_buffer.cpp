@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cassert>
+#include <iterator>
 #include <new>
 
 #include "storage/alignment.hpp"
@@ -56,10 +57,13 @@ aligned_buffer::~aligned_buffer() {
   if (data_ != nullptr) pool_->release(*this);
 }
 
-buffer_pool::buffer_pool(std::size_t pooled_bytes_max) : chunks_max_(pooled_bytes_max / chunk_size) {}
+buffer_pool::buffer_pool(std::size_t pooled_bytes_max) : chunks_max_(pooled_bytes_max / chunk_size) {
+  spares_.reserve(spare_bytes_max / chunk_size);
+}
 
 buffer_pool::~buffer_pool() {
   assert(buffers_out_ == 0);
+  for (const spare& each : spares_) ::munmap(each.memory, each.size);
 }
 
 std::size_t buffer_pool::class_of(std::size_t size) {
@@ -137,7 +141,7 @@ aligned_buffer buffer_pool::acquire_unpooled(std::size_t size) {
   aligned_buffer buffer;
   buffer.size_ = occupied_by(size);
   if (size > chunk_size) {
-    buffer.data_ = map_aligned(buffer.size_);
+    buffer.data_ = map_large(buffer.size_);
   } else {
     void* const memory = ::operator new (buffer.size_, std::align_val_t{buffer.size_}, std::nothrow);
     buffer.data_ = static_cast<std::byte*>(memory);
@@ -148,6 +152,31 @@ aligned_buffer buffer_pool::acquire_unpooled(std::size_t size) {
   return buffer;
 }
 
+std::byte* buffer_pool::map_large(std::size_t size) {
+  const auto same =
+      std::find_if(spares_.rbegin(), spares_.rend(), [&](const spare& each) { return each.size == size; });
+  if (same == spares_.rend()) return map_aligned(size);
+  std::byte* const memory = same->memory;
+  spares_.erase(std::next(same).base());
+  spare_bytes_ -= size;
+  return memory;
+}
+
+// The oldest ones make room.
+void buffer_pool::keep_or_unmap(std::byte* memory, std::size_t size) noexcept {
+  if (size > spare_bytes_max) {
+    ::munmap(memory, size);
+    return;
+  }
+  while (spare_bytes_ + size > spare_bytes_max) {
+    ::munmap(spares_.front().memory, spares_.front().size);
+    spare_bytes_ -= spares_.front().size;
+    spares_.erase(spares_.begin());
+  }
+  spares_.push_back({memory, size});
+  spare_bytes_ += size;
+}
+
 void buffer_pool::release(aligned_buffer& buffer) noexcept {
   --buffers_out_;
   if (chunk* const home = buffer.chunk_; home != nullptr) {
@@ -156,7 +185,7 @@ void buffer_pool::release(aligned_buffer& buffer) noexcept {
     home->free_blocks.push_back(static_cast<std::uint16_t>(distance / buffer.size_));
     --home->blocks_out;
   } else if (buffer.size_ > chunk_size) {
-    ::munmap(buffer.data_, buffer.size_);
+    keep_or_unmap(buffer.data_, buffer.size_);
   } else {
     ::operator delete (buffer.data_, std::align_val_t{buffer.size_});
   }

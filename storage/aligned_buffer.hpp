@@ -1,6 +1,6 @@
 // Memory for direct I/O: aligned, pre-faulted, on huge pages where the kernel has them, and reused.
 // A pool and all its buffers belong to one thread. Memory kept by a pool is bounded; what goes past the
-// bound is still served, from plain pages that are given back at release.
+// bound is still served, from pages that are given back at release.
 #pragma once
 
 #include <array>
@@ -52,7 +52,12 @@ class buffer_pool {
   static constexpr std::size_t chunk_size = std::size_t{2} << 20;  // one huge page
   static constexpr std::size_t pooled_bytes_default = std::size_t{128} << 20;
 
-  // The pool keeps at most `pooled_bytes_max` bytes, mapped one chunk at a time when first needed.
+  // Of buffers beyond chunk_size, which are mapped one by one: kept for the next of the same size, for
+  // faulting in and giving back 32 MiB costs three times what is done with them.
+  static constexpr std::size_t spare_bytes_max = std::size_t{64} << 20;
+
+  // The pool keeps at most `pooled_bytes_max` bytes, mapped one chunk at a time when first needed, and beside
+  // them the spares.
   explicit buffer_pool(std::size_t pooled_bytes_max = pooled_bytes_default);
   buffer_pool(const buffer_pool&) = delete;
   buffer_pool& operator=(const buffer_pool&) = delete;
@@ -66,6 +71,7 @@ class buffer_pool {
   static std::size_t occupied_by(std::size_t size);
 
   std::size_t pooled_bytes() const { return chunks_.size() * chunk_size; }
+  std::size_t spare_bytes() const { return spare_bytes_; }
   std::size_t buffers_out() const { return buffers_out_; }
 
  private:
@@ -79,6 +85,8 @@ class buffer_pool {
   chunk* take_idle_chunk();
   void carve(chunk& into, std::size_t size_class);
   aligned_buffer acquire_unpooled(std::size_t size);
+  std::byte* map_large(std::size_t size);
+  void keep_or_unmap(std::byte* memory, std::size_t size) noexcept;
   void release(aligned_buffer& buffer) noexcept;
 
   std::size_t chunks_max_;
@@ -86,6 +94,13 @@ class buffer_pool {
   std::vector<std::unique_ptr<chunk>> chunks_;
   // Chunks of each class that have free blocks. The last one is used first, so that hot memory stays hot.
   std::array<std::vector<chunk*>, class_count> with_free_blocks_;
+
+  struct spare {
+    std::byte* memory;
+    std::size_t size;
+  };
+  std::vector<spare> spares_;  // the most recent one last; room for all is reserved, so adding cannot throw
+  std::size_t spare_bytes_ = 0;
 };
 
 }  // namespace aionbd::storage

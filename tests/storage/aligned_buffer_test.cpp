@@ -179,6 +179,29 @@ TEST_CASE("a_size_that_no_memory_can_hold_gives_an_empty_buffer") {
   CHECK(pool.buffers_out() == 0);
 }
 
+TEST_CASE("a_large_buffer_that_comes_back_serves_the_next_of_its_size") {
+  buffer_pool pool(8 * mib);
+  const std::uintptr_t first = address_of(pool.acquire(32 * mib));
+  CHECK(pool.spare_bytes() == 32 * mib);
+  const aligned_buffer other = pool.acquire(8 * mib);
+  CHECK(address_of(other) != first);
+  const aligned_buffer again = pool.acquire(32 * mib);
+  CHECK(address_of(again) == first);
+  CHECK(pool.spare_bytes() == 0);
+}
+
+TEST_CASE("the_spare_large_buffers_are_bounded_and_the_oldest_goes_first") {
+  buffer_pool pool(8 * mib);
+  {
+    const auto small = acquire_many(pool, 2, 4 * mib);
+    const auto large = acquire_many(pool, 3, 30 * mib);
+    CHECK(pool.spare_bytes() == 0);
+  }
+  CHECK(pool.spare_bytes() == 38 * mib);  // the last of 30, and both of 4
+  { const aligned_buffer beyond = pool.acquire(buffer_pool::spare_bytes_max + 1); }
+  CHECK(pool.spare_bytes() == 38 * mib);  // the last of 30, and both of 4
+}
+
 TEST_CASE("moving_a_buffer_passes_on_what_it_owns") {
   buffer_pool pool(4 * mib);
   aligned_buffer first = pool.acquire(4096);

@@ -24,8 +24,14 @@ protocol::export_info describe(std::string name, std::string description, const 
 
 const storage::block_file& exports::add(std::string name, std::string description, storage::block_file file) {
   const backing& added = backings_.emplace_back(std::move(file));
-  infos_.push_back(describe(std::move(name), std::move(description), added.file.shape()));
-  return added.file;
+  infos_.push_back(describe(std::move(name), std::move(description), added.device.shape()));
+  return *added.file;
+}
+
+void exports::add(std::string name, std::string description, const storage::geometry& shape,
+                  const storage::descriptors& disk) {
+  backings_.emplace_back(shape, disk);
+  infos_.push_back(describe(std::move(name), std::move(description), shape));
 }
 
 storage::block_device& exports::device_of(const protocol::export_info& chosen) {

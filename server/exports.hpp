@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ class exports {
  public:
   // Returns the file, which is kept as long as this object.
   const storage::block_file& add(std::string name, std::string description, storage::block_file file);
+  // A disk whose descriptors are somebody else's and outlive this object; tests have theirs in memory.
+  void add(std::string name, std::string description, const storage::geometry& shape,
+           const storage::descriptors& disk);
 
   // Valid as long as this object; for handshakes.
   std::span<const protocol::export_info> infos() const { return infos_; }
@@ -31,8 +35,9 @@ class exports {
  private:
   struct backing {
     explicit backing(storage::block_file opened)
-        : file(std::move(opened)), device(file.shape(), file.handles()) {}
-    storage::block_file file;  // outlives the device, which uses its descriptors
+        : file(std::move(opened)), device(file->shape(), file->handles()) {}
+    backing(const storage::geometry& shape, const storage::descriptors& disk) : device(shape, disk) {}
+    std::optional<storage::block_file> file;  // outlives the device, which uses its descriptors
     storage::block_device device;
   };
 

@@ -1,30 +1,30 @@
-// One event loop with everything that only its thread touches: the reactor, the AIO queue, the buffers.
-// A connection lives on one loop for life.
+// One event loop with everything that only its thread touches: the reactor, the queue to the disk, the
+// buffers. A connection lives on one loop for life. Which kind of queue it is, nobody needs to know here: the
+// program's loops have native AIO (aio_loop.hpp), tests have a disk in memory.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
 #include <cstddef>
 #include <set>
 
-#include "server/storage_bridge.hpp"
-#include "storage/aio_queue.hpp"
+#include "server/completion_batch.hpp"
 #include "storage/aligned_buffer.hpp"
+#include "storage/io_queue.hpp"
 
 namespace aionbd::server {
 
 class connection;
 
 struct loop {
-  // Requests in the kernel at once. More wait their turn here: a disk gains nothing from a longer queue, and
-  // fs.aio-max-nr is 65536 for the whole machine.
-  static constexpr unsigned aio_depth = 1024;
-
-  explicit loop(storage::offload_queue& blocking) : queue(aio_depth, blocking), bridge(context, queue) {}
+  // The queue must outlive the loop's connections. Whoever drains it then ends `completions`.
+  explicit loop(storage::io_queue& to_disk,
+                std::size_t pooled_bytes_max = storage::buffer_pool::pooled_bytes_default)
+      : queue(to_disk), buffers(pooled_bytes_max) {}
 
   boost::asio::io_context context{1};  // a hint to Asio: one thread runs it
-  storage::aio_queue queue;
+  storage::io_queue& queue;
   storage::buffer_pool buffers;
-  storage_bridge bridge;
+  completion_batch completions;
   std::set<connection*> connections;  // each puts itself in and takes itself out
 };
 

@@ -8,11 +8,11 @@
 #include <thread>
 #include <vector>
 
+#include "server/aio_loop.hpp"
 #include "server/config.hpp"
 #include "server/connection.hpp"
 #include "server/exports.hpp"
 #include "server/listeners.hpp"
-#include "server/loop.hpp"
 #include "storage/offload_queue.hpp"
 
 namespace aionbd::server {
@@ -32,8 +32,8 @@ class server {
   void run();
 
  private:
-  struct counted_loop : loop {
-    using loop::loop;
+  struct counted_loop : aio_loop {
+    using aio_loop::aio_loop;
     std::atomic<unsigned> clients = 0;
   };
 

@@ -215,7 +215,7 @@ void session::on_done(storage::operation& work) {
   self.writer_.add(slot);
   if (self.will_be_called_) return;
   self.will_be_called_ = true;
-  self.home_.bridge.call_after_drain(self);
+  self.home_.completions.call_after_drain(self);
 }
 
 // The reply leaves with the others of this turn.

@@ -13,12 +13,12 @@
 #include <system_error>
 
 #include "protocol/terms.hpp"
+#include "server/completion_batch.hpp"
 #include "server/failure_log.hpp"
 #include "server/loop.hpp"
 #include "server/receive_buffer.hpp"
 #include "server/reply_writer.hpp"
 #include "server/request_slot.hpp"
-#include "server/storage_bridge.hpp"
 #include "server/transport.hpp"
 #include "storage/block_device.hpp"
 

@@ -2,8 +2,9 @@
 
 namespace aionbd::server {
 
-storage_bridge::storage_bridge(boost::asio::io_context& context, storage::aio_queue& queue)
-    : queue_(queue), wake_up_(context, queue.event_fd()) {
+storage_bridge::storage_bridge(boost::asio::io_context& context, storage::aio_queue& queue,
+                               completion_batch& completions)
+    : queue_(queue), completions_(completions), wake_up_(context, queue.event_fd()) {
   watch();
 }
 
@@ -23,9 +24,7 @@ void storage_bridge::watch() {
 
 void storage_bridge::drain() {
   queue_.drain();
-  // A listener may start new requests, but their completions come by a later drain.
-  for (completion_batch_listener* const listener : listeners_) listener->after_completions();
-  listeners_.clear();
+  completions_.end();
 }
 
 }  // namespace aionbd::server

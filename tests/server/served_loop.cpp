@@ -30,7 +30,7 @@ void served_loop::run_a_little() {
 
 void served_loop::settle() {
   loop.context.restart();
-  while (loop.context.poll() != 0 || loop.queue.outstanding() != 0) {
+  while (loop.context.poll() != 0 || loop.aio.outstanding() != 0) {
     loop.context.run_one_for(std::chrono::milliseconds(1));
   }
 }

@@ -12,7 +12,7 @@
 #include <system_error>
 
 #include "server/exports.hpp"
-#include "server/loop.hpp"
+#include "server/aio_loop.hpp"
 #include "server/session.hpp"
 #include "server/transport.hpp"
 #include "storage/offload_queue.hpp"
@@ -49,7 +49,7 @@ class served_loop {
   const std::string path;
   server::exports exports;
   storage::offload_queue blocking{2};
-  server::loop loop{blocking};
+  server::aio_loop loop{blocking};
 
   const protocol::export_info& info() const { return exports.infos().front(); }
 

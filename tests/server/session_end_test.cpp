@@ -243,7 +243,7 @@ TEST_CASE("rule 36: a_new_sessions_write_follows_a_dead_sessions_write") {
     served_session next(on);
     const byte_vector last = pattern(4096, 2 * round + 1);
     // The dead one's payload is complete but nothing says that its write is done.
-    (void)on.run_until([&] { return on.loop.queue.outstanding() != 0; });
+    (void)on.run_until([&] { return on.loop.aio.outstanding() != 0; });
     next.peer.send(write_request(1, 4096, last));
     REQUIRE(next.peer.receive(reply_size) == simple_reply(1));
     (void)dead.why();

@@ -164,10 +164,10 @@ TEST_CASE("rule 34: refusals_of_a_client_that_does_not_read_stop_as_well") {
 TEST_CASE("many_requests_in_one_segment_reach_the_disk_in_few_calls") {
   served_loop on;
   served_session with(on, {.limits = {.requests_max = 512}});
-  const auto before = on.loop.queue.counts();
+  const auto before = on.loop.aio.counts();
   with.peer.send(repeated(400, [](auto cookie) { return read_request(cookie, cookie * 512, 512); }));
   CHECK(with.peer.receive_replies(replies_of(400, 512)).size() == 400);
-  const auto& after = on.loop.queue.counts();
+  const auto& after = on.loop.aio.counts();
   CHECK(after.requests - before.requests == 400);
   CHECK(after.submit_calls - before.submit_calls <= 400 / 4);
 }

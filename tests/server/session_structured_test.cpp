@@ -311,7 +311,7 @@ TEST_CASE("rule 34: answers_to_block_status_are_charged_to_the_budget") {
   std::size_t most = 0;
   std::size_t left = 100;
   while (left > 0) {
-    most = std::max(most, talk.on.loop.queue.outstanding());
+    most = std::max(most, talk.on.loop.aio.outstanding());
     REQUIRE(talk.client.receive(7, 0).extents() == pieces{{MiB, nbd::is_hole | nbd::is_zero}});
     --left;
   }

@@ -21,16 +21,17 @@ struct bridge_rig {
   storage::offload_queue blocking{1};
   boost::asio::io_context context{1};
   storage::aio_queue queue{16, blocking};
-  server::storage_bridge bridge{context, queue};
+  server::completion_batch completions;
+  server::storage_bridge bridge{context, queue, completions};
 };
 
 // Somebody with completions, who asks to be called once for all of a drain.
 struct listener final : server::completion_batch_listener {
-  explicit listener(server::storage_bridge& on) : bridge(on) {}
+  explicit listener(server::completion_batch& on) : batch(on) {}
 
   void complete() {
     ++completions;
-    if (!will_be_called) bridge.call_after_drain(*this);
+    if (!will_be_called) batch.call_after_drain(*this);
     will_be_called = true;
   }
   void after_completions() override {
@@ -38,7 +39,7 @@ struct listener final : server::completion_batch_listener {
     calls.push_back(completions);
   }
 
-  server::storage_bridge& bridge;
+  server::completion_batch& batch;
   bool will_be_called = false;
   int completions = 0;
   std::vector<int> calls;  // how many completions there had been at each
@@ -52,7 +53,7 @@ void on_message(storage::io_request& message) {
 
 TEST_CASE("a_listener_is_called_once_after_all_completions_of_a_drain") {
   bridge_rig rig;
-  listener one(rig.bridge), other(rig.bridge);
+  listener one(rig.completions), other(rig.completions);
   std::array<storage::io_request, 9> messages;
   for (auto& each : messages) {
     each.hook = on_message;
@@ -67,7 +68,7 @@ TEST_CASE("a_listener_is_called_once_after_all_completions_of_a_drain") {
 
 TEST_CASE("a_listener_is_called_again_for_the_next_drain_and_not_without_one") {
   bridge_rig rig;
-  listener one(rig.bridge);
+  listener one(rig.completions);
   storage::io_request message;
   message.hook = on_message;
   message.owner = &one;
@@ -85,7 +86,7 @@ TEST_CASE("a_completion_of_the_kernel_wakes_the_loop") {
   const int fd = ::open(folder.path_of("file").c_str(), O_RDONLY | O_CLOEXEC);
   REQUIRE(fd >= 0);
   bridge_rig rig;
-  listener one(rig.bridge);
+  listener one(rig.completions);
   tests::byte_vector memory(4096);
   storage::io_request asked;
   asked.fd = fd;
@@ -105,6 +106,7 @@ TEST_CASE("the_eventfd_stays_the_queues_when_the_bridge_goes") {
   storage::offload_queue blocking{1};
   boost::asio::io_context context{1};
   storage::aio_queue queue{16, blocking};
-  { const server::storage_bridge bridge(context, queue); }
+  server::completion_batch completions;
+  { const server::storage_bridge bridge(context, queue, completions); }
   CHECK(::fcntl(queue.event_fd(), F_GETFD) >= 0);
 }

@@ -1,0 +1,22 @@
+// A loop whose queue is native AIO, drained whenever the kernel wakes it.
+#pragma once
+
+#include "server/loop.hpp"
+#include "server/storage_bridge.hpp"
+#include "storage/aio_queue.hpp"
+
+namespace aionbd::server {
+
+struct aio_loop : loop {
+  // Requests in the kernel at once. More wait their turn here: a disk gains nothing from a longer queue, and
+  // fs.aio-max-nr is 65536 for the whole machine.
+  static constexpr unsigned aio_depth = 1024;
+
+  explicit aio_loop(storage::offload_queue& blocking)
+      : loop(aio), aio(aio_depth, blocking), bridge(context, aio, completions) {}
+
+  storage::aio_queue aio;
+  storage_bridge bridge;
+};
+
+}  // namespace aionbd::server

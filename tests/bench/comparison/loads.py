@@ -70,6 +70,8 @@ def _fio_figures(report):
 
 
 def _fio(workload, backing, target, seconds, seed, verify):
+    if target is None and not backing.path:
+        raise NotAvailable("no null device")
     if target is None:
         engine = ["--ioengine=libaio", "--direct=1", f"--filename={backing.path}", "--allow_file_create=0"]
     else:

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import backings
+
 PATIENCE_S = 10
 PID_FILE = "daemon.pid"
 PR_SET_CHILD_SUBREAPER = 36
@@ -29,6 +31,7 @@ class Server:
     about: str
     command: object            # (endpoint, backing, folder) -> arguments without the program
     null_store: object = None  # the same for a store that forgets everything, when it has one of its own
+    null_program: str = ""     # where that is another program: its path from the folder of the first
     is_daemon: bool = False    # It goes to the background, whatever one does: see adopt_orphans().
     fua_is_stable: bool = True
 
@@ -71,6 +74,11 @@ def _aionbd(endpoint, backing, _):
     return [*where, "--log-level", "warn", backing.path]
 
 
+def _aionbd_null(endpoint, backing, _):
+    where = ["unix", endpoint.path] if endpoint.path else ["tcp", str(endpoint.port)]
+    return [*where, str(backing.size)]
+
+
 def _qemu(*options):
     def command(endpoint, backing, _):
         where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
@@ -104,7 +112,8 @@ def _nbd_server(sync):
 
 
 _ALL = (
-    Server("aionbd", "aionbd", DEVICE, "direct I/O, libaio", _aionbd),
+    Server("aionbd", "aionbd", DEVICE, "direct I/O, libaio", _aionbd, _aionbd_null,
+           null_program="../tests/bench/null/null_store"),
     Server("qemu-native", "qemu-nbd", DEVICE, "cache=none, aio=native",
            _qemu("--cache=none", "--aio=native"), _qemu_null),
     Server("qemu", "qemu-nbd", PAGE_CACHE, "its defaults: page cache, threads", _qemu()),
@@ -131,6 +140,18 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def null_command(server, program, endpoint, backing, folder):
+    """A server without a null store of its own gets a device that is one, where there is any."""
+    if server.null_store:
+        store = str((Path(program).parent / server.null_program).resolve()) if server.null_program else program
+        if not os.access(store, os.X_OK):
+            raise backings.NotAvailable(f"no {Path(store).name}; it is a target of the build")
+        return [store, *server.null_store(endpoint, backing, folder)]
+    if not backing.path:
+        raise backings.NotAvailable("no null store of its own, and neither null_blk nor, as root, zram")
+    return [program, *server.command(endpoint, backing, folder)]
+
+
 class Running:
     """A server process for one measurement. Leaving its `with` block ends it and leaves its rusage behind."""
 
@@ -138,8 +159,9 @@ class Running:
         self.server, self.endpoint = server, endpoint
         self.rusage = None
         self._folder = folder
-        build = server.null_store if backing.is_null and server.null_store else server.command
-        self.command = [program, *build(endpoint, backing, folder)]
+        self.command = [program, *server.command(endpoint, backing, folder)]
+        if backing.is_null:
+            self.command = null_command(server, program, endpoint, backing, folder)
         self._log = tempfile.TemporaryFile(dir=folder)
         self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
         self.pid = self._process.pid

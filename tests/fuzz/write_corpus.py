@@ -148,7 +148,116 @@ STATUSES = {
     )
 }
 
-for target, conversations in (("handshake", HANDSHAKES), ("requests", REQUESTS), ("block_status", STATUSES)):
+# --- Whole sessions: what fuzz_sessions reads is the stage, the schedule, and all that the client says.
+
+SPARSE, WRITTEN, DISK, LARGE = range(4)
+NARROW, SMALL_SOCKET, SHORT_IO, READ_ONLY = 4, 8, 16, 32
+
+
+def session(said, stage=SPARSE, schedule=b""):
+    return bytes((stage, len(schedule))) + schedule + said
+
+
+def steps(*decisions):
+    """Each is a name, or a name and how much of it."""
+    names = ("say", "say_much", "run", "run_", "disk", "drain", "hear", "disturb")
+    pairs = (each if isinstance(each, tuple) else (each, 0) for each in decisions)
+    return bytes(names.index(name) | much << 3 for name, much in pairs)
+
+
+STOP, SAY_NO_MORE, HANG_UP, NO_PUNCH, NO_ZERO_RANGE, NO_DISCARD, NO_SYNC, NO_MAP, FAIL_FIRST, FAIL_SECOND = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 12)
+GREET = flags() + query(GO, b"")
+GREET_STRUCTURED = flags() + option(STRUCTURED) + contexts(SET_CONTEXTS, b"", ALLOCATION) + query(GO, b"")
+GREET_EXTENDED = flags() + option(EXTENDED) + contexts(SET_CONTEXTS, b"", ALLOCATION) + query(GO, b"")
+
+
+def write(offset, payload, command_flags=0):
+    return request(WRITE, offset, len(payload), command_flags) + payload
+
+
+def extended_write(offset, payload, command_flags=0):
+    return extended_request(WRITE, offset, 0, command_flags, payload)
+
+
+def some_of_all(one, one_write):
+    """A bit of everything, with edges that overlap."""
+    return (one_write(500, b"w" * 700) + one(READ, 0, 2048) + one(TRIM, 0, 4096) + one_write(1023, b"x" * 2, 1)
+            + one(ZEROES, 100, 3000) + one(ZEROES, 0, 4096, 2) + one(FLUSH) + one(READ, 1000, 1100)
+            + one(STATUS, 0, 4096) + one(CACHE, 0, 512) + one(READ, 4000, 96) + one_write(4090, b"end"))
+
+
+ALL_SIMPLE = some_of_all(request, write)
+ALL_EXTENDED = some_of_all(extended_request, extended_write)
+SLOWLY = steps(*(("say", 20), "run", "disk", "drain", ("hear", 4)) * 12)
+
+SESSIONS = {
+    "linux_client_mounts_and_leaves": session(GREET + request(READ, 0, 4096) + write(0, b"s" * 1024)
+                                              + request(FLUSH) + request(DISC)),
+    "nothing_is_said": session(b""),
+    "a_handshake_that_ends_in_the_middle": session(GREET[:-3]),
+    "a_handshake_that_aborts": session(flags() + option(LIST) + option(ABORT)),
+    "old_client_reads": session(flags(0) + option(EXPORT_NAME) + request(READ, 5, 1000) + request(DISC)),
+    "no_goodbye": session(GREET + ALL_SIMPLE),
+    "goodbye_with_everything_in_flight": session(GREET + ALL_SIMPLE + request(DISC)),
+    "requests_behind_a_goodbye": session(GREET + request(READ, 0, 512) + request(DISC) + ALL_SIMPLE),
+    "nonsense_behind_requests": session(GREET + ALL_SIMPLE + b"nonsense" * 8),
+    "a_header_in_pieces": session(GREET + request(READ, 0, 512) + request(DISC), SPARSE,
+                                  steps(*(("say", 3), "run") * 24)),
+    "everything_slowly": session(GREET + ALL_SIMPLE + request(DISC), SPARSE | SHORT_IO, SLOWLY),
+    "structured_everything": session(GREET_STRUCTURED + ALL_SIMPLE + request(DISC)),
+    "structured_everything_slowly": session(GREET_STRUCTURED + ALL_SIMPLE + request(DISC), SPARSE | SHORT_IO, SLOWLY),
+    "structured_df_and_req_one": session(GREET_STRUCTURED + request(READ, 0, 4096, 4) + request(STATUS, 0, 4096, 8)
+                                         + request(DISC)),
+    "extended_everything": session(GREET_EXTENDED + ALL_EXTENDED + extended_request(DISC)),
+    "extended_everything_slowly": session(GREET_EXTENDED + ALL_EXTENDED + extended_request(DISC), SPARSE | SHORT_IO,
+                                          SLOWLY),
+    "extended_status_with_a_payload": session(
+        GREET_EXTENDED + extended_request(STATUS, 0, payload=struct.pack(">QI", 4096, 1))
+        + extended_request(STATUS, 0, payload=struct.pack(">QI", 4096, 2))
+        + extended_request(STATUS, 0, payload=b"short") + extended_request(READ, 0, 512)),
+    "zeroes_that_must_be_written": session(GREET + write(100, b"z" * 4100) + request(ZEROES, 50, 8000)
+                                           + request(READ, 0, 8192), WRITTEN),
+    "fast_zeroes_where_there_are_none": session(GREET_STRUCTURED + request(ZEROES, 0, 8192, 16), WRITTEN),
+    "a_disk_with_discard": session(GREET_EXTENDED + ALL_EXTENDED, DISK),
+    "a_disk_that_knows_no_discard": session(GREET + ALL_SIMPLE, DISK, steps(("disturb", NO_DISCARD))),
+    "a_file_system_without_holes": session(GREET + ALL_SIMPLE, SPARSE,
+                                           steps(("disturb", NO_PUNCH), ("disturb", NO_ZERO_RANGE))),
+    "reads_that_leave_out_holes": session(GREET_STRUCTURED + write(40_000, b"d" * 5000)
+                                          + request(READ, 0, 81_000) + request(READ, 3, 70_000), LARGE),
+    "reads_that_leave_out_holes_slowly": session(GREET_EXTENDED + extended_write(40_000, b"d" * 5000)
+                                                 + extended_request(READ, 0, 81_000), LARGE | SHORT_IO | SMALL_SOCKET,
+                                                 SLOWLY),
+    "a_map_that_cannot_be_had": session(GREET_STRUCTURED + request(READ, 0, 81_000) + request(STATUS, 0, 81_000), LARGE,
+                                        steps(("disturb", NO_MAP))),
+    "changes_of_a_read_only_export": session(GREET_STRUCTURED + ALL_SIMPLE + request(DISC), SPARSE | READ_ONLY),
+    "a_client_that_does_not_read": session(GREET + request(READ, 0, 4096) * 40 + request(DISC),
+                                           SPARSE | NARROW | SMALL_SOCKET, steps(*(("say_much", 4), ("run", 9),
+                                                                                  ("disk", 9), "drain") * 10)),
+    "more_than_the_budget": session(GREET + (write(1, b"b" * 600) + request(READ, 0, 4196)) * 8, SPARSE | NARROW),
+    "a_refused_write_that_is_drained": session(GREET + write(4000, b"p" * 3000) + request(READ, 0, 512)),
+    "a_write_longer_than_what_follows": session(GREET + write(0, b"p" * 3000)[:-1]),
+    "a_write_past_all_limits": session(GREET + request(WRITE, 0, (64 << 20) + 1) + bytes(100)),
+    "a_read_that_fails": session(GREET + request(READ, 0, 512) + request(READ, 0, 512), SPARSE,
+                                 steps(("disturb", FAIL_FIRST))),
+    "a_read_that_fails_in_the_middle": session(GREET_STRUCTURED + request(READ, 0, 4196), SPARSE | SHORT_IO,
+                                               steps(("disturb", FAIL_SECOND))),
+    "an_unaligned_write_that_fails": session(GREET + write(500, b"w" * 700) * 3, SPARSE,
+                                             steps(("disturb", FAIL_SECOND))),
+    "a_sync_that_fails": session(GREET + write(0, b"w" * 512, 1) + request(FLUSH) * 3, SPARSE,
+                                 steps(("disturb", NO_SYNC))),
+    "hung_up_with_requests_in_flight": session(GREET + ALL_SIMPLE, SPARSE,
+                                               steps(("say_much", 7), ("run", 31), "disk", "disk", ("disturb", HANG_UP))),
+    "says_no_more_in_the_middle_of_a_payload": session(GREET + write(0, b"w" * 2000), SPARSE,
+                                                       steps(("say_much", 4), ("run", 31), ("disturb", SAY_NO_MORE))),
+    "stopped_before_the_first_byte": session(GREET + ALL_SIMPLE, SPARSE, steps(("disturb", STOP))),
+    "stopped_in_the_handshake": session(GREET + ALL_SIMPLE, SPARSE, steps("run", "say", "run", ("disturb", STOP))),
+    "stopped_with_requests_in_flight": session(GREET + ALL_SIMPLE, SPARSE,
+                                               steps(("say_much", 4), ("run", 31), "disk", ("disturb", STOP))),
+}
+
+for target, conversations in (("handshake", HANDSHAKES), ("requests", REQUESTS), ("block_status", STATUSES),
+                              ("sessions", SESSIONS)):
     (CORPUS / target).mkdir(parents=True, exist_ok=True)
     for name, said in conversations.items():
         (CORPUS / target / name).write_bytes(said)

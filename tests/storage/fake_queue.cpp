@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <random>
+#include <utility>
 
 #include "storage/alignment.hpp"
 #include "storage/extents.hpp"
@@ -42,8 +44,13 @@ const char* name_of(io_op op) {
 }
 
 fake_disk::fake_disk(const geometry& shape, std::uint64_t seed)
+    : fake_disk(shape, [generator = std::mt19937_64(seed)](std::uint64_t limit) mutable {
+        return generator() % limit;
+      }) {}
+
+fake_disk::fake_disk(const geometry& shape, std::function<std::uint64_t(std::uint64_t)> choose)
     : shape_(shape),
-      generator_(seed),
+      choose_(std::move(choose)),
       image_(shape.size),
       completed_(shape.size),
       stable_(shape.size),
@@ -58,10 +65,6 @@ fake_disk::~fake_disk() {
 
 descriptors fake_disk::file() const {
   return {.direct = shape_.direct_end == 0 ? buffered_fd : direct_fd, .buffered = buffered_fd};
-}
-
-std::uint64_t fake_disk::random(std::uint64_t limit) {
-  return generator_() % limit;
 }
 
 void fake_disk::complain(const char* what, const io_request& request) {
@@ -256,6 +259,7 @@ void fake_disk::finish(flight& moving) {
 
 void fake_disk::make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                             std::uint64_t length) {
+  if (ignores_syncs_) return;
   for (std::uint64_t i = 0; i < length; ++i) {
     if (versions[i] < stable_versions_[offset + i]) continue;
     stable_[offset + i] = content[i];

@@ -6,9 +6,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <mutex>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -31,6 +31,8 @@ class fake_disk {
   static constexpr std::byte discarded{0xDD};
 
   fake_disk(const geometry& shape, std::uint64_t seed);
+  // Whatever is left to chance is decided by `choose`: a number below its argument, which is at least 1.
+  fake_disk(const geometry& shape, std::function<std::uint64_t(std::uint64_t)> choose);
   ~fake_disk();  // nothing may be in flight
 
   const geometry& shape() const { return shape_; }
@@ -50,6 +52,9 @@ class fake_disk {
   // What is made a hole or unwritten is zeroed.
   void make(extent_kind kind, std::uint64_t offset, std::uint64_t length);
   extent_kind kind_at(std::uint64_t offset) const;
+
+  // Syncs, and writes that ask to be durable, say that they are and are not.
+  void ignore_syncs() { ignores_syncs_ = true; }
 
   // Reads and writes may transfer less than asked, in whole blocks when direct.
   void short_counts(bool enabled) { short_counts_ = enabled; }
@@ -111,12 +116,12 @@ class fake_disk {
   void finish(flight& moving);
   void make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                    std::uint64_t length);
-  std::uint64_t random(std::uint64_t limit);  // 0..limit-1
+  std::uint64_t random(std::uint64_t limit) { return choose_(limit); }  // 0..limit-1
   void complain(const char* what, const io_request& request);
 
   const geometry shape_;
   mutable std::mutex mutex_;
-  std::mt19937_64 generator_;
+  std::function<std::uint64_t(std::uint64_t)> choose_;
   std::list<flight> flights_;
   std::vector<std::byte> image_;
   std::vector<std::byte> completed_;  // as image_, of finished changes only
@@ -126,6 +131,7 @@ class fake_disk {
   std::uint32_t version_ = 0;
   std::vector<extent_kind> kinds_;  // of each block
   bool short_counts_ = false;
+  bool ignores_syncs_ = false;
   struct cut {
     io_op op;
     std::uint64_t length;

@@ -1,0 +1,95 @@
+// What clients asked of one disk and what they were told, as seen from outside, and whether it can be
+// explained.
+//
+// The rule, for each byte by itself: there is one order of all changes to it, in which a change that was
+// answered before another was asked for comes first; and whoever looks at the byte sees a change that was
+// asked for before the look ended, and after which no change comes that was answered before the look began.
+//
+//   asked     answered
+//     |-- write 1 --|                             Either order of these two will do, but it is one order:
+//           |---- write 2 ----|                   whoever looks from here on sees the same of them ...
+//                |-- look --|                     ... while this one may see the zeroes of before, 1, or 2.
+//
+// A power cut is a look as well, at what is left. There a change only counts as answered once it is durable:
+// it was itself (FUA), or a flush that was asked for after its answer was answered before the cut. A change
+// that failed, or was never answered, may have happened to any of its bytes, or not. So may a trim.
+//
+// Nothing here knows how the server works; what it promises beyond the protocol (that writes take effect in
+// the order of their arrival, say) is not asked for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "tests/protocol/bytes.hpp"
+
+namespace aionbd::tests {
+
+class history {
+ public:
+  using moment = std::uint64_t;
+
+  explicit history(std::size_t disk_length);  // zeroes
+
+  // Each returns a number for its end. All bytes of a change are the same; values that differ from change to
+  // change tell more.
+  std::size_t begin_change(std::uint64_t offset, std::uint64_t length, std::byte value, bool durable = false);
+  // The bytes become zeroes, or `dropped`, or stay.
+  std::size_t begin_trim(std::uint64_t offset, std::uint64_t length, std::byte dropped);
+  std::size_t begin_look(std::uint64_t offset, std::uint64_t length);
+  std::size_t begin_flush();
+
+  void end_change(std::size_t number, bool succeeded);
+  void end_look(std::size_t number, byte_vector seen);
+  void end_flush(std::size_t number, bool succeeded);
+
+  // What would be there if the power went now, and what is there after everything.
+  void cut_power(byte_vector left);
+  void end(byte_vector image);
+
+  // Empty if there is an explanation; else a byte that has none, with everything that happened to it.
+  std::string contradiction() const;
+
+ private:
+  static constexpr moment never = std::numeric_limits<moment>::max();
+  struct change {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    std::byte value{};
+    bool is_trim = false;
+    bool is_durable = false;
+    bool is_certain = false;  // it happened, to all of its bytes
+    moment began = 0;
+    moment ended = never;
+  };
+  struct look {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    byte_vector seen;  // empty while it has not ended
+    bool is_after_a_cut = false;
+    moment began = 0;
+    moment ended = never;
+  };
+  struct flush {
+    moment began = 0;
+    moment ended = never;
+  };
+  class byte_history;
+
+  moment counts_from(const change& made, const look& by) const;
+  std::vector<std::uint64_t> borders() const;
+  std::string contradiction_between(std::uint64_t begin, std::uint64_t end) const;
+  std::string story_of(std::uint64_t offset) const;
+
+  std::size_t disk_length_;
+  moment now_ = 1;
+  std::vector<change> changes_;  // the first is the zeroes of a new disk
+  std::vector<look> looks_;
+  std::vector<flush> flushes_;  // those that succeeded have an end
+};
+
+}  // namespace aionbd::tests

@@ -1,10 +1,12 @@
 #include "server/failure_log.hpp"
 
+#include <new>
+
 #include "server/log.hpp"
 
 namespace aionbd::server {
 
-void failure_log::add(const protocol::request& asked, const std::error_code& why) {
+void failure_log::add(const protocol::request& asked, const std::error_code& why) noexcept {
   // A refused fast zero is an answer, not a failure.
   if (why == std::errc::operation_not_supported) return;
   const auto now = std::chrono::steady_clock::now();
@@ -12,9 +14,14 @@ void failure_log::add(const protocol::request& asked, const std::error_code& why
     ++unsaid_;
     return;
   }
+  try {
+    spdlog::error("{}: {} of {} bytes at {} failed: {} ({} more like it since the last line)", peer_,
+                  protocol::to_string(asked.what), asked.length, asked.offset, why.message(), unsaid_);
+  } catch (const std::bad_alloc&) {
+    ++unsaid_;
+    return;
+  }
   quiet_until_ = now + std::chrono::seconds(1);
-  spdlog::error("{}: {} of {} bytes at {} failed: {} ({} more like it since the last line)", peer_,
-                protocol::to_string(asked.what), asked.length, asked.offset, why.message(), unsaid_);
   unsaid_ = 0;
 }
 

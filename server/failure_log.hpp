@@ -15,7 +15,8 @@ namespace aionbd::server {
 class failure_log {
  public:
   explicit failure_log(std::string peer) : peer_(std::move(peer)) {}
-  void add(const protocol::request& asked, const std::error_code& why);
+  // A line that there is no memory for is not written.
+  void add(const protocol::request& asked, const std::error_code& why) noexcept;
 
  private:
   std::string peer_;

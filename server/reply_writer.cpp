@@ -1,6 +1,7 @@
 #include "server/reply_writer.hpp"
 
 #include <array>
+#include <new>
 #include <utility>
 
 namespace aionbd::server {
@@ -74,12 +75,19 @@ void reply_writer::drop_all() {
 }
 
 void reply_writer::wait_until_writable() {
-  waiting_ = true;
-  to_.when_writable([this](boost::system::error_code) {
-    waiting_ = false;
-    send();
-    progressed_();
-  });
+  try {
+    to_.when_writable([this](boost::system::error_code) {
+      waiting_ = false;
+      send();
+      progressed_();
+    });
+    waiting_ = true;
+  } catch (const std::bad_alloc&) {
+    // Nobody would come back to the rest: the stream is as good as broken.
+    failure_ = std::make_error_code(std::errc::not_enough_memory);
+    to_.shut_down();
+    drop_all();
+  }
 }
 
 }  // namespace aionbd::server

@@ -20,8 +20,11 @@ class session;
 
 // What is to be sent: pieces of memory in order. They stay valid until the reply is out.
 struct reply {
+  // An error has three pieces, and for an error there must always be memory.
+  reply() { pieces.reserve(3); }
+
   std::array<std::byte, protocol::reply_header_max> header{};
-  std::vector<iovec> pieces;     // keeps its capacity, so that a reply of two pieces allocates nothing
+  std::vector<iovec> pieces;     // keeps its capacity, so that a reply of few pieces allocates nothing
   std::vector<std::byte> other;  // what is neither the first header nor the request's buffer
   std::size_t length = 0;        // bytes of all pieces
 
@@ -61,7 +64,7 @@ class slot_pool {
   std::size_t in_use() const { return slots_.size() - free_.size(); }
 
   request_slot& take();
-  void give_back(request_slot& slot);
+  void give_back(request_slot& slot) noexcept;
 
  private:
   std::size_t count_max_;

@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
 #include <exception>
+#include <new>
 
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
@@ -70,6 +71,8 @@ session::session(transport& stream, loop& home, storage::block_device& device, c
       failures_(stream.peer()) {}
 
 asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
+  // Made before there is anything to drain, so that it cannot fail for want of memory.
+  asio::awaitable<void> drained = drain();
   std::exception_ptr escaped;
   try {
     co_await serve(read_ahead);
@@ -77,7 +80,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
     escaped = std::current_exception();
   }
   // However it ended, the kernel and the writer may still be using our buffers.
-  co_await drain();
+  co_await std::move(drained);
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }
@@ -203,19 +206,29 @@ void session::start(request_slot& slot) {
   device_.submit(work, home_.queue);
 }
 
-void session::on_done(storage::operation& work) {
+// Called while the queue drains, for this session and for others: nothing may be thrown here.
+void session::on_done(storage::operation& work) noexcept {
   request_slot& slot = *static_cast<request_slot*>(work.owner);
   session& self = *slot.home;
-  if (work.failure) {
-    self.failures_.add(slot.asked, work.failure);
-    answer_error(slot, self.agreed_, protocol::error_for(slot.asked, work.failure));
-  } else {
-    answer_success(slot, self.agreed_);
-  }
+  self.answer(slot);
   self.writer_.add(slot);
   if (self.will_be_called_) return;
   self.will_be_called_ = true;
   self.home_.completions.call_after_drain(self);
+}
+
+// A long answer needs memory. A short one, an error's above all, has what it needs since its slot was made.
+void session::answer(request_slot& slot) noexcept {
+  if (!slot.work.failure) {
+    try {
+      return answer_success(slot, agreed_);
+    } catch (const std::bad_alloc&) {
+      slot.reply.clear();
+      slot.work.failure = std::make_error_code(std::errc::not_enough_memory);
+    }
+  }
+  failures_.add(slot.asked, slot.work.failure);
+  answer_error(slot, agreed_, protocol::error_for(slot.asked, slot.work.failure));
 }
 
 // The reply leaves with the others of this turn.
@@ -315,10 +328,15 @@ asio::awaitable<void> session::drain() {
     release(*incoming_);
     incoming_ = nullptr;
   }
+  received_.give_up();
   const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
   bool cut_off = false;
   while (slots_.in_use() != 0 || writer_.is_waiting()) {
-    co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
+    try {
+      co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
+    } catch (const std::bad_alloc&) {
+      continue;  // there is no way but to wait; the receive buffer's memory is free for it
+    }
     if (cut_off || std::chrono::steady_clock::now() < deadline) continue;
     cut_off = true;
     stream_.shut_down();

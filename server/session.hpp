@@ -61,7 +61,8 @@ class session final : private completion_batch_listener {
   bool take_payload();
   void finish_payload();
   void start(request_slot& slot);
-  static void on_done(storage::operation& work);
+  static void on_done(storage::operation& work) noexcept;
+  void answer(request_slot& slot) noexcept;
   void refuse(request_slot& slot, protocol::error why);
   void after_completions() override;
 

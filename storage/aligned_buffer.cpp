@@ -14,12 +14,14 @@ namespace aionbd::storage {
 
 // A huge page, cut into blocks of one size.
 struct aligned_buffer::chunk {
-  chunk(std::byte* mapped) : memory(mapped) {}
+  chunk() = default;
   chunk(const chunk&) = delete;
   chunk& operator=(const chunk&) = delete;
-  ~chunk() { ::munmap(memory, buffer_pool::chunk_size); }
+  ~chunk() {
+    if (memory != nullptr) ::munmap(memory, buffer_pool::chunk_size);
+  }
 
-  std::byte* memory;
+  std::byte* memory = nullptr;
   std::size_t size_class = 0;
   std::size_t blocks_out = 0;
   std::vector<std::uint16_t> free_blocks;  // last in, first out
@@ -76,12 +78,17 @@ std::size_t buffer_pool::occupied_by(std::size_t size) {
   return block_size_of(class_of(size));
 }
 
-aligned_buffer buffer_pool::acquire(std::size_t size) {
+aligned_buffer buffer_pool::acquire(std::size_t size) noexcept {
   assert(size > 0);
   if (size > chunk_size) return acquire_unpooled(size);
 
   const std::size_t size_class = class_of(size);
-  chunk* const from = chunk_for(size_class);
+  chunk* from = nullptr;
+  try {
+    from = chunk_for(size_class);
+  } catch (const std::bad_alloc&) {
+    return {};  // not even for the pool's own lists
+  }
   if (from == nullptr) return acquire_unpooled(size);
 
   const std::size_t index = from->free_blocks.back();
@@ -104,19 +111,22 @@ buffer_pool::chunk* buffer_pool::chunk_for(std::size_t size_class) {
 
   chunk* const fresh = chunks_.size() < chunks_max_ ? map_chunk() : take_idle_chunk();
   if (fresh == nullptr) return nullptr;
+  // For all of them, that giving a block back needs no memory.
+  candidates.reserve(chunks_.size());
   carve(*fresh, size_class);
   candidates.push_back(fresh);
   return fresh;
 }
 
 buffer_pool::chunk* buffer_pool::map_chunk() {
-  std::byte* const memory = map_aligned(chunk_size);
+  auto fresh = std::make_unique<chunk>();
+  std::byte* const memory = fresh->memory = map_aligned(chunk_size);
   if (memory == nullptr) return nullptr;
 #ifdef MADV_POPULATE_WRITE
   // Fault the pages in now, once, instead of in the middle of requests. A refusal only means they come later.
   (void)::madvise(memory, chunk_size, MADV_POPULATE_WRITE);
 #endif
-  return chunks_.emplace_back(std::make_unique<chunk>(memory)).get();
+  return chunks_.emplace_back(std::move(fresh)).get();
 }
 
 // A chunk of any class none of whose blocks is out: when the pool is full, the sizes in demand take over the

@@ -65,7 +65,7 @@ class buffer_pool {
 
   // A buffer of at least `size` bytes, size > 0. Its address is a multiple of its size rounded up to a power
   // of two, up to 2 MiB. Empty only when the system has no memory left.
-  [[nodiscard]] aligned_buffer acquire(std::size_t size);
+  [[nodiscard]] aligned_buffer acquire(std::size_t size) noexcept;
 
   // The bytes an acquire(size) really occupies, for whoever keeps a budget.
   static std::size_t occupied_by(std::size_t size);

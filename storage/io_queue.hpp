@@ -9,6 +9,7 @@
 namespace aionbd::storage {
 
 struct extent_list;
+class io_queue;
 
 enum class io_op : std::uint8_t {
   read,            // direct and asynchronous: offset, memory and length aligned
@@ -54,6 +55,7 @@ struct io_request {
   // The queue's own.
   io_state state = io_state::idle;
   io_request* next = nullptr;
+  io_queue* home = nullptr;  // where a worker delivers it
   alignas(8) std::array<std::byte, 64> kernel_block{};
 };
 

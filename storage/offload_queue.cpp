@@ -9,6 +9,8 @@
 
 #include <cerrno>
 #include <csignal>
+#include <new>
+#include <system_error>
 
 #include "storage/extents.hpp"
 
@@ -31,7 +33,12 @@ std::int64_t discard(const io_request& request) {
 }
 
 std::int64_t map(const io_request& request) {
-  const std::error_code failure = find_extents(request.fd, request.offset, request.length, *request.extents);
+  std::error_code failure;
+  try {
+    failure = find_extents(request.fd, request.offset, request.length, *request.extents);
+  } catch (const std::bad_alloc&) {
+    failure = std::make_error_code(std::errc::not_enough_memory);
+  }
   errno = failure.value();
   return failure ? -1 : 0;
 }
@@ -89,11 +96,12 @@ offload_queue::~offload_queue() {
   for (auto& thread : threads_) thread.join();
 }
 
-void offload_queue::run(io_request& request, io_queue& home) {
+void offload_queue::run(io_request& request, io_queue& home) noexcept {
   {
     const std::lock_guard guard(mutex_);
     request.state = io_state::active;
-    waiting_.push_back({&request, &home});
+    request.home = &home;
+    waiting_.push_back(request);
   }
   wake_.notify_one();
 }
@@ -102,12 +110,11 @@ void offload_queue::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
-    if (waiting_.empty()) return;
-    const job next = waiting_.front();
-    waiting_.pop_front();
+    io_request* const next = waiting_.pop_front();
+    if (next == nullptr) return;
     lock.unlock();
-    next.request->result = perform(*next.request);
-    next.home->post(*next.request);
+    next->result = perform(*next);
+    next->home->post(*next);
     lock.lock();
   }
 }

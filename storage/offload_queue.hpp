@@ -4,7 +4,6 @@
 #pragma once
 
 #include <condition_variable>
-#include <deque>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -24,18 +23,14 @@ class offload_queue {
 
   // Any thread. The request is carried out by a thread of this queue and then given to home.post().
   // `home` must live until then. Unbounded: each request belongs to an operation that was admitted already.
-  void run(io_request& request, io_queue& home);
+  void run(io_request& request, io_queue& home) noexcept;
 
  private:
-  struct job {
-    io_request* request;
-    io_queue* home;
-  };
   void work();
 
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<job> waiting_;  // in order of arrival
+  io_list waiting_;  // in order of arrival
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

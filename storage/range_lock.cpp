@@ -1,6 +1,5 @@
 #include "storage/range_lock.hpp"
 
-#include <algorithm>
 #include <cassert>
 #include <iterator>
 #include <utility>
@@ -13,33 +12,42 @@ bool overlap(const range_lock::claim& one, const range_lock::claim& other) {
   return one.begin < other.end && other.begin < one.end;
 }
 
+// Whether one of the list, up to but without `end`, has blocks of `wanted`.
+bool overlaps_any(const range_lock::claim* list, const range_lock::claim* end,
+                  const range_lock::claim& wanted) {
+  while (list != end && !overlap(*list, wanted)) list = list->next;
+  return list != end;
+}
+
 }  // namespace
 
-bool range_lock::acquire(claim& wanted) {
+bool range_lock::acquire(claim& wanted) noexcept {
   assert(wanted.begin < wanted.end);
   const std::lock_guard guard(mutex_);
   // Passing an earlier waiter would let a stream of small writes starve a large one.
-  const bool behind_a_waiter = std::any_of(waiting_.begin(), waiting_.end(),
-                                           [&](const claim* earlier) { return overlap(*earlier, wanted); });
-  if (behind_a_waiter || !is_free(wanted)) {
-    waiting_.push_back(&wanted);
+  if (overlaps_any(first_waiting_, nullptr, wanted) || !is_free(wanted)) {
+    wanted.next = nullptr;
+    *end_of_waiting_ = &wanted;
+    end_of_waiting_ = &wanted.next;
     return false;
   }
   hold(wanted);
   return true;
 }
 
-void range_lock::release(claim& held) {
-  std::vector<claim*> admitted;
+void range_lock::release(claim& held) noexcept {
+  claim* admitted = nullptr;
   {
     const std::lock_guard guard(mutex_);
-    auto node = held_.extract(held.begin);
-    assert(!node.empty() && node.mapped() == held.end);
-    spare_nodes_.push_back(std::move(node));
-    if (waiting_.empty()) return;
-    admitted = admit_waiters(held.begin, held.end);
+    held.place = held_.extract(held.begin);
+    assert(!held.place.empty() && held.place.mapped() == held.end);
+    admitted = admit_waiters(held);
   }
-  for (claim* next : admitted) next->granted(*next);
+  // Once it was told, a claim may be gone.
+  while (claim* const next = admitted) {
+    admitted = next->next;
+    next->granted(*next);
+  }
 }
 
 // Held ranges are disjoint, so the only one that can reach into `wanted` from below is the last that begins
@@ -49,35 +57,30 @@ bool range_lock::is_free(const claim& wanted) const {
   return after == held_.begin() || std::prev(after)->second <= wanted.begin;
 }
 
-void range_lock::hold(const claim& wanted) {
-  if (spare_nodes_.empty()) {
-    held_.emplace(wanted.begin, wanted.end);
-    return;
-  }
-  auto node = std::move(spare_nodes_.back());
-  spare_nodes_.pop_back();
-  node.key() = wanted.begin;
-  node.mapped() = wanted.end;
-  held_.insert(std::move(node));
+void range_lock::hold(claim& wanted) {
+  wanted.place.key() = wanted.begin;
+  wanted.place.mapped() = wanted.end;
+  held_.insert(std::move(wanted.place));
 }
 
 // Only a waiter that touches the released range can have become free; it goes ahead unless an earlier waiter,
-// still waiting, wants some of its blocks.
-std::vector<range_lock::claim*> range_lock::admit_waiters(std::uint64_t begin, std::uint64_t end) {
-  std::vector<claim*> admitted;
-  const claim released{.begin = begin, .end = end};
-  for (auto at = waiting_.begin(); at != waiting_.end();) {
-    claim* const candidate = *at;
-    const auto blocks_candidate = [&](const claim* earlier) { return overlap(*earlier, *candidate); };
+// still waiting, wants some of its blocks. Returns a list of those that do.
+range_lock::claim* range_lock::admit_waiters(const claim& released) {
+  claim* admitted = nullptr;
+  claim** end_of_admitted = &admitted;
+  claim** link = &first_waiting_;
+  while (claim* const candidate = *link) {
     if (overlap(*candidate, released) && is_free(*candidate) &&
-        std::none_of(waiting_.begin(), at, blocks_candidate)) {
+        !overlaps_any(first_waiting_, candidate, *candidate)) {
       hold(*candidate);
-      admitted.push_back(candidate);
-      at = waiting_.erase(at);
+      *link = std::exchange(candidate->next, nullptr);
+      *end_of_admitted = candidate;
+      end_of_admitted = &candidate->next;
     } else {
-      ++at;
+      link = &candidate->next;
     }
   }
+  end_of_waiting_ = link;
   return admitted;
 }
 

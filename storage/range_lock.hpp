@@ -9,14 +9,15 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <list>
 #include <map>
 #include <mutex>
-#include <vector>
 
 namespace aionbd::storage {
 
 class range_lock {
+ private:
+  using held_ranges = std::map<std::uint64_t, std::uint64_t>;  // begin -> end; they never overlap
+
  public:
   // A range asked for or held. Owned by the caller, at a stable address until released. Blocks, not bytes:
   // the caller rounds begin down and end up to what it really reads and writes back.
@@ -27,22 +28,28 @@ class range_lock {
     // Called once if acquire() had to wait, on the thread that released the last range in the way and outside
     // the lock. It must only pass the word on to the owner's thread.
     void (*granted)(claim&) = nullptr;
+
+    // The lock's own. What a claim needs of memory it brings with it, so that neither acquiring nor releasing
+    // can fail.
+    held_ranges::node_type place = new_place();
+    claim* next = nullptr;
   };
 
   // True: held from now on. False: claim.granted will be called when it is.
-  [[nodiscard]] bool acquire(claim& wanted);
-  void release(claim& held);
+  [[nodiscard]] bool acquire(claim& wanted) noexcept;
+  void release(claim& held) noexcept;
 
  private:
-  using held_ranges = std::map<std::uint64_t, std::uint64_t>;  // begin -> end; they never overlap
+  static held_ranges::node_type new_place() { return held_ranges{{0, 0}}.extract(0); }
   bool is_free(const claim& wanted) const;
-  void hold(const claim& wanted);
-  std::vector<claim*> admit_waiters(std::uint64_t begin, std::uint64_t end);
+  void hold(claim& wanted);
+  claim* admit_waiters(const claim& released);
 
   mutable std::mutex mutex_;
   held_ranges held_;
-  std::vector<held_ranges::node_type> spare_nodes_;  // so that the steady state allocates nothing
-  std::list<claim*> waiting_;                        // in order of arrival
+  // In order of arrival.
+  claim* first_waiting_ = nullptr;
+  claim** end_of_waiting_ = &first_waiting_;
 };
 
 }  // namespace aionbd::storage

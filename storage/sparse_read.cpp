@@ -1,6 +1,7 @@
 #include "storage/sparse_read.hpp"
 
 #include <algorithm>
+#include <new>
 
 namespace aionbd::storage {
 
@@ -42,7 +43,8 @@ bool sparse_read::pays_for(const block_device& device, const operation& op) {
 }
 
 void sparse_read::start(block_device& device, operation& op) {
-  auto* const job = new sparse_read(device, op);
+  auto* const job = new (std::nothrow) sparse_read(device, op);
+  if (job == nullptr) return device.read_plainly(op);
   // Whole regions, so that dense ones can be remembered.
   const std::uint64_t unit = device.dense_.region_length();
   io_request& lookup = job->lookup_;
@@ -70,14 +72,18 @@ void sparse_read::take_found() {
     at += item.length;
   }
 
-  extent_list wanted = clip(found_, lookup_.offset, op_.offset, op_.length);
-  if (is_all_data(wanted)) {
+  try {
+    op_.extents.items = clip(found_, lookup_.offset, op_.offset, op_.length).items;
+  } catch (const std::bad_alloc&) {
+    op_.extents.items.clear();
+  }
+  if (op_.extents.items.empty() || is_all_data(op_.extents)) {
     operation& op = op_;
     block_device& device = device_;
     delete this;
+    op.extents.items.clear();
     return device.read_plainly(op);
   }
-  op_.extents.items = std::move(wanted.items);
   read_next();
 }
 

@@ -23,7 +23,7 @@ class sparse_read {
   // True when asking pays for this read.
   static bool pays_for(const block_device& device, const operation& op);
 
-  // Carries out the read and ends it.
+  // Carries out the read and ends it. Without memory for that, it is just read.
   static void start(block_device& device, operation& op);
 
  private:

@@ -28,7 +28,13 @@ zeroing::zero_memory::~zero_memory() {
 
 void zeroing::start(block_device& device, operation& op) {
   // Not part of the hot path: a job of its own, which deletes itself in end().
-  auto* const job = new zeroing(device, op);
+  zeroing* job = nullptr;
+  try {
+    job = new zeroing(device, op);
+  } catch (const std::bad_alloc&) {
+    op.failure = std::make_error_code(std::errc::not_enough_memory);
+    return block_device::resume_later(op, &block_device::finish);
+  }
   if (job->method_ == method::write && op.only_if_fast && job->inner_.begin != job->inner_.end) {
     op.failure = std::make_error_code(std::errc::operation_not_supported);
     delete job;
@@ -156,10 +162,10 @@ bool zeroing::write_zeroes(std::uint64_t begin, std::uint64_t end_offset) {
   // write leaves old data around its payload.
   const bool is_edge = done_until_ == inner_.end;
   if (is_edge || zeroes_ == nullptr) {
-    zeroes_ =
-        std::make_unique<zero_memory>(needed.size, std::max<std::size_t>(device_.shape_.alignment, 4096));
+    const std::size_t alignment = std::max<std::size_t>(device_.shape_.alignment, 4096);
+    zeroes_.reset(new (std::nothrow) zero_memory(needed.size, alignment));
   }
-  if (zeroes_->data == nullptr) {
+  if (zeroes_ == nullptr || zeroes_->data == nullptr) {
     end(std::make_error_code(std::errc::not_enough_memory));
     return true;
   }

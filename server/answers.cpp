@@ -87,10 +87,11 @@ void answer_success(request_slot& slot, const protocol::terms& agreed) {
   out.add(std::span(out.header).first(protocol::encode_done(out.header, agreed.replies, slot.asked)));
 }
 
-void answer_error(request_slot& slot, const protocol::terms& agreed, protocol::error result) {
+void answer_error(request_slot& slot, const protocol::terms& agreed, protocol::error result,
+                  std::optional<std::uint64_t> failed_at) {
   reply& out = slot.reply;
   const auto text = protocol::sentence_for(result, slot.asked, agreed);
-  const auto pieces = protocol::encode_error(out.header, agreed.replies, slot.asked, result, text);
+  const auto pieces = protocol::encode_error(out.header, agreed.replies, slot.asked, result, text, failed_at);
   const std::span<const std::byte> header(out.header);
   out.add(header.first(pieces.header_length));
   out.add(std::as_bytes(std::span(pieces.text)));

@@ -14,7 +14,9 @@ namespace aionbd::server {
 // The request was served: its data, its extents, or a plain success.
 void answer_success(request_slot& slot, const protocol::terms& agreed);
 
-// It was not: `result`, with a sentence for people where the replies have room for one.
-void answer_error(request_slot& slot, const protocol::terms& agreed, protocol::error result);
+// It was not: `result`, with a sentence for people and, if it is known, where it failed, as far as the
+// replies have room for them.
+void answer_error(request_slot& slot, const protocol::terms& agreed, protocol::error result,
+                  std::optional<std::uint64_t> failed_at = {});
 
 }  // namespace aionbd::server

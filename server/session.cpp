@@ -228,7 +228,7 @@ void session::answer(request_slot& slot) noexcept {
     }
   }
   failures_.add(slot.asked, slot.work.failure);
-  answer_error(slot, agreed_, protocol::error_for(slot.asked, slot.work.failure));
+  answer_error(slot, agreed_, protocol::error_for(slot.asked, slot.work.failure), slot.work.failed_at);
 }
 
 // The reply leaves with the others of this turn.

@@ -54,6 +54,7 @@ void block_device::submit(operation& op, io_queue& queue) {
   op.device_ = this;
   op.queue_ = &queue;
   op.failure = {};
+  op.failed_at.reset();
   if (op.kind == operation_kind::flush) return flush(op);
   if (op.length == 0) return resume_later(op, &block_device::finish);
 
@@ -122,8 +123,7 @@ void block_device::on_message(io_request& request) {
 
 void block_device::on_direct_read(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
-  op.failure = failure;
-  if (failure || !op.device_->has_buffered_part(op)) return finish(op);
+  if (failure || !op.device_->has_buffered_part(op)) return on_all_read(owner, failure);
   read_buffered(op);
 }
 
@@ -134,6 +134,7 @@ void block_device::read_buffered(operation& op) {
 void block_device::on_all_read(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
   op.failure = failure;
+  if (failure) note_reached(op, op.transfer_.reached());
   finish(op);
 }
 
@@ -159,12 +160,13 @@ void block_device::write_locked(operation& op) {
 
 void block_device::on_direct_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
-  if (failure || !op.device_->has_buffered_part(op)) return on_all_written(owner, failure);
+  if (failure) note_reached(op, op.blocks_.is_exact() ? op.transfer_.reached() : op.rmw_.reached());
+  if (failure || !op.device_->has_buffered_part(op)) return on_all_written(op, failure);
   write_buffered(op);
 }
 
 void block_device::write_buffered(operation& op) {
-  op.device_->transfer_buffered(op, io_op::buffered_write, &block_device::on_all_written);
+  op.device_->transfer_buffered(op, io_op::buffered_write, &block_device::on_buffered_written);
 }
 
 void block_device::transfer_buffered(operation& op, io_op what, transfer::continuation next) {
@@ -180,8 +182,13 @@ void block_device::transfer_buffered(operation& op, io_op what, transfer::contin
                      &op, next);
 }
 
-void block_device::on_all_written(void* owner, std::error_code failure) {
+void block_device::on_buffered_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
+  if (failure) note_reached(op, op.transfer_.reached());
+  on_all_written(op, failure);
+}
+
+void block_device::on_all_written(operation& op, std::error_code failure) {
   block_device& device = *op.device_;
   op.failure = failure;
   device.unlock(op);
@@ -222,6 +229,11 @@ void block_device::on_flushed(void* owner, std::error_code failure) {
   op.failure = failure;
   op.device_->hear_of_failed_syncs(op);
   finish(op);
+}
+
+// Where a request failed is only known when some of it did not.
+void block_device::note_reached(operation& op, std::uint64_t offset) {
+  if (offset > op.offset) op.failed_at = offset;
 }
 
 void block_device::finish(operation& op) {

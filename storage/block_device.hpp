@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <system_error>
 
 #include "storage/alignment.hpp"
@@ -48,6 +49,9 @@ struct operation {
   void (*done)(operation&) = nullptr;
 
   std::error_code failure;  // the outcome
+  // Of a failure, if it is known: everything before this offset was carried out, which is some of the
+  // request.
+  std::optional<std::uint64_t> failed_at;
   // block_status: what the range consists of, from its beginning; set count_max before. A read that may skip
   // holes: empty when everything was read, else what the payload consists of, and only data was read.
   extent_list extents;
@@ -118,11 +122,13 @@ class block_device {
   static void write_buffered(operation& op);
   static void on_direct_read(void* owner, std::error_code failure);
   static void on_direct_written(void* owner, std::error_code failure);
+  static void on_buffered_written(void* owner, std::error_code failure);
   static void on_all_read(void* owner, std::error_code failure);
-  static void on_all_written(void* owner, std::error_code failure);
+  static void on_all_written(operation& op, std::error_code failure);
   void transfer_buffered(operation& op, io_op what, transfer::continuation next);
 
   void flush(operation& op);
+  static void note_reached(operation& op, std::uint64_t offset);
   // Failed syncs are told on flushes and durable changes, once to each witness.
   void hear_of_failed_syncs(operation& op);
   static void on_flushed(void* owner, std::error_code failure);

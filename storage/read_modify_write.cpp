@@ -13,6 +13,7 @@ void read_modify_write::start(const target& where, const padded_range& blocks, s
   scratch_ = memory;
   content_ = memory + scratch_length(where.alignment);
   durable_ = durable;
+  writing_ = false;
   owner_ = owner;
   done_ = done;
 
@@ -53,6 +54,7 @@ void read_modify_write::on_edges_read(void* self, std::error_code failure) {
 }
 
 void read_modify_write::patch_and_write() {
+  writing_ = true;
   // Where the last block lies in scratch: behind the first, or it is the first.
   const std::uint64_t scratch_end =
       blocks_.length == where_.alignment ? where_.alignment : 2 * where_.alignment;

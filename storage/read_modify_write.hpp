@@ -34,6 +34,9 @@ class read_modify_write {
   void start(const target& where, const padded_range& blocks, std::byte* memory, bool durable, void* owner,
              transfer::continuation done);
 
+  // Everything before this offset was written. For a continuation that is told of an error.
+  std::uint64_t reached() const { return writing_ ? transfer_.reached() : blocks_.offset; }
+
  private:
   static void on_first_edge_read(void* self, std::error_code failure);
   static void on_edges_read(void* self, std::error_code failure);
@@ -46,6 +49,7 @@ class read_modify_write {
   std::byte* scratch_ = nullptr;  // the first block, then the last
   std::byte* content_ = nullptr;  // of the blocks
   bool durable_ = false;
+  bool writing_ = false;  // the last step
   void* owner_ = nullptr;
   transfer::continuation done_ = nullptr;
   transfer transfer_;

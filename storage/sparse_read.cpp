@@ -115,6 +115,7 @@ void sparse_read::read_next() {
 
 void sparse_read::on_piece_read(void* self, std::error_code failure) {
   auto& job = *static_cast<sparse_read*>(self);
+  if (failure) block_device::note_reached(job.op_, job.op_.transfer_.reached());
   if (failure) return job.end(failure);
   job.read_next();
 }

@@ -26,6 +26,9 @@ class transfer {
   // The transfer, its owner and the memory must stay where they are until the continuation runs.
   void start(io_queue& queue, const range& what, void* owner, continuation done);
 
+  // Where the first byte lies that was not transferred. For a continuation that is told of an error.
+  std::uint64_t reached() const { return io_.offset; }
+
  private:
   static void on_completion(io_request& request);
   void submit_rest();

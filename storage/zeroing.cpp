@@ -181,8 +181,19 @@ void zeroing::on_written(operation& write) {
   job.next_step();
 }
 
+// Everything before this offset is done. The edges come last, so as long as there is a first one to come,
+// nothing is.
+std::uint64_t zeroing::reached() const {
+  if (last_edge_done_) return write_.failed_at.value_or(inner_.end);
+  if (first_edge_done_) return write_.failed_at.value_or(op_.offset);
+  const bool has_first_edge = op_.kind != operation_kind::trim && inner_.begin != op_.offset;
+  if (has_first_edge || done_until_ == inner_.begin) return op_.offset;
+  return done_until_;
+}
+
 void zeroing::end(std::error_code failure) {
   operation& op = op_;
+  if (failure) block_device::note_reached(op, reached());
   block_device& device = device_;
   delete this;
   op.failure = failure;

@@ -44,6 +44,7 @@ class zeroing {
   void refused();
   bool write_zeroes(std::uint64_t begin, std::uint64_t end);
   static void on_written(operation& write);
+  std::uint64_t reached() const;
   void end(std::error_code failure);
 
   block_device& device_;

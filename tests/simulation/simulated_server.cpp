@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "protocol/handshake.hpp"
+#include "tests/support/memory_of.hpp"
 
 namespace aionbd::tests {
 
@@ -36,11 +37,13 @@ void client_end::close() {
 }
 
 bool simulated_loop::run_one() {
+  const memory_of loops(memory_of::server);
   if (loop.context.stopped()) loop.context.restart();
   return loop.context.poll_one() != 0;
 }
 
 bool simulated_loop::drain() {
+  const memory_of loops(memory_of::server);
   const bool any = queue.drain() != 0;
   loop.completions.end();
   return any;

@@ -9,6 +9,7 @@
 
 #include "storage/alignment.hpp"
 #include "storage/extents.hpp"
+#include "tests/support/memory_of.hpp"
 
 namespace aionbd::storage {
 
@@ -360,6 +361,7 @@ void fake_queue::submit(io_request& request) {
 }
 
 void fake_queue::flush() {
+  const tests::memory_of mine(tests::memory_of::test);
   while (io_request* const request = queued_.pop_front()) {
     request->state = io_state::active;
     disk_.take(*request, *this);
@@ -374,6 +376,7 @@ void fake_queue::post(io_request& request) {
 std::size_t fake_queue::drain() {
   std::vector<io_request*> ready;
   {
+    const tests::memory_of mine(tests::memory_of::test);
     const std::lock_guard guard(done_mutex_);
     ready.swap(done_);
     while (io_request* const message = posted_.pop_front()) ready.push_back(message);

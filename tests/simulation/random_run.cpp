@@ -118,7 +118,7 @@ void random_run::step() {
       loop.drain();
       return;
     case 11:
-      if (one_in(20)) history_.cut_power(server_.disk.stable());
+      if (one_in(40)) cut_power();
       if (has_hang_ups_ && one_in(20)) hang_up(some);
       return;
     default:
@@ -128,9 +128,9 @@ void random_run::step() {
 }
 
 protocol::request random_run::random_request(const client& by) {
-  constexpr std::array<command, 10> commands{
-      command::write, command::write, command::write,        command::write, command::read,
-      command::read,  command::read,  command::write_zeroes, command::trim,  command::flush};
+  constexpr std::array<command, 12> commands{
+      command::write, command::write, command::write,        command::write, command::write, command::read,
+      command::read,  command::read,  command::write_zeroes, command::trim,  command::flush, command::flush};
   protocol::request asked;
   asked.what = commands[random(commands.size())];
   if (asked.what == command::flush) return asked;
@@ -198,13 +198,23 @@ void random_run::settle_account(client& by, const answer& given) {
   switch (account.what) {
     case kind::change:
     case kind::trim:
-      return history_.end_change(account.number, given.error == 0);
+      history_.end_change(account.number, given.error == 0);
+      // A promise is best tested as soon as it was given.
+      if ((given.asked.flags & flag::fua) != 0 && one_in(3)) cut_power();
+      return;
     case kind::look:
       if (given.error == 0) history_.end_look(account.number, given.data);
       return;
     default:
       history_.end_flush(account.number, given.error == 0);
+      if (one_in(2)) cut_power();
   }
+}
+
+void random_run::cut_power() {
+  if (cuts_left_ == 0) return;
+  --cuts_left_;
+  history_.cut_power(server_.disk.stable());
 }
 
 // Without a word, whatever is under way; and a new connection takes its place.

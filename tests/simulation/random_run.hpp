@@ -62,6 +62,7 @@ class random_run {
   std::byte next_value();
   bool hear(client& by, std::size_t length);
   void settle_account(client& by, const answer& given);
+  void cut_power();
   void hang_up(client& by);
   void finish();
   std::string verdict();
@@ -78,6 +79,7 @@ class random_run {
   std::deque<client> clients_;
   std::size_t requests_left_;
   std::size_t changes_ = 0;
+  std::size_t cuts_left_ = 10;  // what they leave is looked at byte by byte
   std::string complaint_;
   std::uint64_t digest_ = 0xcbf29ce484222325;
 };

@@ -165,11 +165,19 @@ bool fake_disk::step() {
     begin(*chosen);
   } else if (chosen->transferred < chosen->goal) {
     transfer_piece(*chosen);
+  } else if (chosen->request->op == io_op::sync && lingers()) {
+    return true;
   } else {
     finish(*chosen);
     flights_.erase(chosen);
   }
   return true;
+}
+
+// A sync takes long, so that much happens meanwhile. The first choice and the last are to be through with it.
+bool fake_disk::lingers() {
+  const std::uint64_t choice = random(10);
+  return choice != 0 && choice != 9;
 }
 
 void fake_disk::begin(flight& moving) {

@@ -109,6 +109,7 @@ class fake_disk {
   int injected_error(io_op op);
   std::uint64_t goal_of(const io_request& request);
   void begin(flight& moving);
+  bool lingers();
   void transfer_piece(flight& moving);
   bool map_piece(const io_request& request, std::uint64_t offset, std::uint64_t length);
   void note_kind(const flight& moving, std::uint64_t length);

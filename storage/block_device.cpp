@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <cstdlib>
 
 #include "storage/sparse_read.hpp"
@@ -13,6 +14,12 @@ namespace {
 
 operation& operation_of(void* owner) {
   return *static_cast<operation*>(owner);
+}
+
+// Direct writes are told so when their blocks are to be allocated, before anything is written or synced.
+bool is_want_of_room(std::error_code failure) {
+  return failure == std::errc::no_space_on_device || failure == std::errc::file_too_large ||
+         failure == std::error_code(EDQUOT, std::system_category());
 }
 
 }  // namespace
@@ -160,9 +167,14 @@ void block_device::write_locked(operation& op) {
 
 void block_device::on_direct_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
-  if (failure) note_reached(op, op.blocks_.is_exact() ? op.transfer_.reached() : op.rmw_.reached());
-  if (failure || !op.device_->has_buffered_part(op)) return on_all_written(op, failure);
-  write_buffered(op);
+  if (!failure && op.device_->has_buffered_part(op)) return write_buffered(op);
+  if (failure) {
+    const bool is_exact = op.blocks_.is_exact();
+    note_reached(op, is_exact ? op.transfer_.reached() : op.rmw_.reached());
+    const bool has_written = is_exact || op.rmw_.has_begun_to_write();
+    if (op.durable && has_written && !is_want_of_room(failure)) op.device_->syncs_.note_failure(failure);
+  }
+  on_all_written(op, failure);
 }
 
 void block_device::write_buffered(operation& op) {
@@ -184,7 +196,10 @@ void block_device::transfer_buffered(operation& op, io_op what, transfer::contin
 
 void block_device::on_buffered_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
-  if (failure) note_reached(op, op.transfer_.reached());
+  if (failure) {
+    note_reached(op, op.transfer_.reached());
+    if (op.durable) op.device_->syncs_.note_failure(failure);
+  }
   on_all_written(op, failure);
 }
 
@@ -192,9 +207,6 @@ void block_device::on_all_written(operation& op, std::error_code failure) {
   block_device& device = *op.device_;
   op.failure = failure;
   device.unlock(op);
-  // It cannot be told whether the write failed or the sync that it implies, which may have been other
-  // writes'.
-  if (failure && op.durable) device.syncs_.note_failure(failure);
   if (op.durable) device.hear_of_failed_syncs(op);
   finish(op);
 }

@@ -34,6 +34,9 @@ class read_modify_write {
   void start(const target& where, const padded_range& blocks, std::byte* memory, bool durable, void* owner,
              transfer::continuation done);
 
+  // The edges are read and the blocks on their way. For a continuation that is told of an error.
+  bool has_begun_to_write() const { return writing_; }
+
   // Everything before this offset was written. For a continuation that is told of an error.
   std::uint64_t reached() const { return writing_ ? transfer_.reached() : blocks_.offset; }
 

@@ -391,6 +391,35 @@ TEST_CASE("a_failed_durable_write_is_told_on_the_next_flush_of_the_others") {
   CHECK(flush.failure() == input_output_error);
 }
 
+TEST_CASE("a_durable_write_that_changed_nothing_is_nobody_elses_failed_sync") {
+  struct sample {
+    io_op fails;
+    int error;
+    std::uint64_t offset, length;
+    bool told;  // on the flushes of others
+  };
+  for (const sample& each :
+       {sample{io_op::write, ENOSPC, 0, 512, false}, sample{io_op::write, EDQUOT, 0, 512, false},
+        sample{io_op::write, EFBIG, 0, 512, false}, sample{io_op::write, ENOSPC, 100, 50, false},
+        sample{io_op::read, EIO, 100, 50, false}, sample{io_op::write, EIO, 100, 50, true},
+        // A page of the page cache may find no room when it is synced.
+        sample{io_op::buffered_write, ENOSPC, 8192, 10, true}}) {
+    CAPTURE(int(each.fails), each.error, each.offset);
+    device_world world(shape_of(8192 + 100, 8192, 512));
+    sync_witness other = world.device.new_witness();
+    world.disk.fail_nth(each.fails, 0, each.error);
+    device_request write(world.device, operation_kind::write, each.offset, each.length);
+    write.filled_with(std::byte{1});
+    write.op.durable = true;
+    world.carry_out(write);
+    CHECK(write.failure() == std::error_code(each.error, std::system_category()));
+    device_request flush(world.device, operation_kind::flush);
+    flush.op.witness = &other;
+    world.carry_out(flush);
+    CHECK(bool(flush.failure()) == each.told);
+  }
+}
+
 TEST_CASE("a_failed_plain_write_fails_no_flush") {
   device_world world(shape_of(8192, 8192, 512));
   sync_witness witness = world.device.new_witness();

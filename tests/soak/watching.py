@@ -1,0 +1,116 @@
+"""What the server uses while clients work: sampled, kept, drawn."""
+import contextlib
+import csv
+import dataclasses
+import statistics
+import threading
+import time
+from pathlib import Path
+
+PERIOD_S = 1
+PROBES = 20
+REST_S = 3  # for connections to be noticed as gone
+
+
+class Complaints:
+    def __init__(self):
+        self._lines = []
+
+    def add(self, line):
+        self._lines.append(line)
+
+    def any(self):
+        return bool(self._lines)
+
+    def all(self):
+        return list(self._lines)
+
+
+@dataclasses.dataclass
+class State:
+    memory: int       # bytes resident
+    descriptors: int
+    threads: int
+
+
+def state_of(server):
+    folder = Path(f"/proc/{server.pid}")
+    return State(server.status("VmRSS"), len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())))
+
+
+def at_rest(server):
+    """When nobody is connected, and what they left has been cleared away."""
+    before = None
+    for _ in range(20):
+        time.sleep(REST_S)
+        now = state_of(server)
+        if before is not None and now.descriptors == before.descriptors:
+            return now
+        before = now
+    return now
+
+
+class Watcher:
+    FIELDS = ("seconds", "era", "memory_mib", "descriptors", "threads", "read_p50_us", "read_max_us")
+
+    def __init__(self):
+        self._begin = time.monotonic()
+        self._rows = []
+        self._era = 0
+        self._stop = threading.Event()
+
+    def say(self, text):
+        print(f"[{time.monotonic() - self._begin:6.0f} s] {text}", flush=True)
+
+    @contextlib.contextmanager
+    def watching(self, server):
+        self._era += 1
+        self._stop.clear()
+        sampler = threading.Thread(target=self._sample, args=(server,))
+        sampler.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            sampler.join()
+
+    def _sample(self, server):
+        handle = server.connect()
+        while not self._stop.wait(PERIOD_S):
+            taken = []
+            for number in range(PROBES):
+                begin = time.monotonic_ns()
+                handle.pread(4096, 4096 * number)
+                taken.append((time.monotonic_ns() - begin) / 1000)
+            now = state_of(server)
+            self._rows.append((round(time.monotonic() - self._begin, 1), self._era, round(now.memory / (1 << 20), 1),
+                               now.descriptors, now.threads, round(statistics.median(taken)), round(max(taken))))
+
+    def write(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "soak.csv", "w", newline="", encoding="utf-8") as opened:
+            rows = csv.writer(opened)
+            rows.writerow(self.FIELDS)
+            rows.writerows(self._rows)
+        for era in sorted({row[1] for row in self._rows}):
+            rows = [row for row in self._rows if row[1] == era]
+            print(f"era {era}: memory {max(row[2] for row in rows)} MiB at most, descriptors {max(row[3] for row in rows)} "
+                  f"at most, 4 KiB read {statistics.median(row[5] for row in rows):.0f} us in the middle")
+        with contextlib.suppress(ImportError):
+            self._draw(folder / "soak.png")
+
+    def _draw(self, path):
+        import matplotlib
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+        figure, plots = pyplot.subplots(3, 1, figsize=(9, 6), sharex=True)
+        seconds = [row[0] for row in self._rows]
+        for plot, column, title in zip(plots, (2, 3, 5), ("memory, MiB", "descriptors", "4 KiB read, us, median")):
+            plot.plot(seconds, [row[column] for row in self._rows], linewidth=0.8)
+            plot.set_ylabel(title, fontsize="small")
+            plot.set_ylim(bottom=0)
+            plot.grid(linewidth=0.3)
+        plots[-1].set_xlabel("seconds")
+        figure.tight_layout()
+        figure.savefig(path, dpi=100)
+        pyplot.close(figure)

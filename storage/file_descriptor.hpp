@@ -21,6 +21,8 @@ class file_descriptor {
   }
 
   int get() const { return fd_; }
+  // Gives it up, open, to another owner.
+  [[nodiscard]] int release() { return std::exchange(fd_, -1); }
   explicit operator bool() const { return fd_ >= 0; }
 
  private:

@@ -77,7 +77,7 @@ std::int64_t perform(const io_request& request) {
   }
 }
 
-offload_queue::offload_queue(unsigned threads) {
+void offload_queue::add_threads(unsigned threads) {
   // Signals are for the thread that waits for them.
   sigset_t all{};
   sigset_t before{};

@@ -16,10 +16,14 @@ class offload_queue {
  public:
   static constexpr unsigned threads_default = 8;
 
-  explicit offload_queue(unsigned threads = threads_default);
+  explicit offload_queue(unsigned threads = threads_default) { add_threads(threads); }
   offload_queue(const offload_queue&) = delete;
   offload_queue& operator=(const offload_queue&) = delete;
   ~offload_queue();  // finishes what was taken, then joins its threads
+
+  // For a queue that was made with none, because the process had something to do before its first thread.
+  // Until then nothing that is run gets anywhere. Throws std::system_error.
+  void add_threads(unsigned threads);
 
   // Any thread. The request is carried out by a thread of this queue and then given to home.post().
   // `home` must live until then. Unbounded: each request belongs to an operation that was admitted already.

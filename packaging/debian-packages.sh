@@ -9,7 +9,7 @@
 build_packages=(
   g++ cmake ninja-build 'pkgconf|pkg-config'
   'libboost1.81-dev|libboost-dev>=1.81'
-  libaio-dev libfmt-dev libcli11-dev libspdlog-dev libsystemd-dev
+  libaio-dev libfmt-dev libcli11-dev libspdlog-dev libsystemd-dev libseccomp-dev
 )
 # shellcheck disable=SC2034
 test_packages=(

@@ -11,6 +11,7 @@
 
 #include "protocol/constants.hpp"
 #include "protocol/text.hpp"
+#include "server/access_options.hpp"
 
 namespace aionbd::server {
 
@@ -58,6 +59,9 @@ struct raw_settings {
   std::string handshake_timeout = std::to_string(config().handshake_timeout.count());
   std::string queue_depth = std::to_string(config().queue_depth);
   std::string drain_timeout = std::to_string(config().drain_timeout.count());
+  std::string per_address = std::to_string(config().per_address_max);
+  std::string dead_peer_timeout = std::to_string(config().dead_peer_timeout.count());
+  access_options access;
 };
 
 void declare(CLI::App& app, config& settings, raw_settings& raw) {
@@ -86,6 +90,9 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
   app.add_option("--max-connections", raw.connections,
                  fmt::format("Clients at once ({})", settings.connections_max))
       ->type_name("N");
+  app.add_option("--max-per-address", raw.per_address,
+                 fmt::format("Clients at once from one address ({})", settings.per_address_max))
+      ->type_name("N");
   app.add_option("--handshake-timeout", raw.handshake_timeout,
                  fmt::format("Seconds a client has to agree ({})", settings.handshake_timeout.count()))
       ->type_name("SECONDS");
@@ -98,8 +105,29 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
                  fmt::format("Seconds to finish what is in flight when told to stop ({})",
                              settings.drain_timeout.count()))
       ->type_name("SECONDS");
+  app.add_option("--dead-peer-timeout", raw.dead_peer_timeout,
+                 fmt::format("Seconds of silence after which a client has gone ({})",
+                             settings.dead_peer_timeout.count()))
+      ->type_name("SECONDS");
   app.add_option("--log-level", settings.log_level, "debug, info, warn, error or off (info)")
       ->type_name("LEVEL");
+}
+
+void apply_limits(config& settings, const raw_settings& raw) {
+  settings.connections_max = parse_number("--max-connections", raw.connections, 1U, 65536U);
+  settings.per_address_max = parse_number("--max-per-address", raw.per_address, 1U, 65536U);
+  settings.handshake_timeout =
+      std::chrono::seconds(parse_number("--handshake-timeout", raw.handshake_timeout, 1U, 3600U));
+  settings.queue_depth = parse_number("--queue-depth", raw.queue_depth, 1U, 4096U);
+  settings.drain_timeout =
+      std::chrono::seconds(parse_number("--drain-timeout", raw.drain_timeout, 0U, 3600U));
+  settings.dead_peer_timeout =
+      std::chrono::seconds(parse_number("--dead-peer-timeout", raw.dead_peer_timeout, 5U, 86400U));
+  settings.in_flight_bytes_max = parse_size("--max-in-flight", raw.in_flight);
+  if (settings.in_flight_bytes_max < in_flight_bytes_min ||
+      settings.in_flight_bytes_max > in_flight_bytes_limit) {
+    throw usage_error(fmt::format("--max-in-flight: '{}' is not from 1M to 64G", raw.in_flight));
+  }
 }
 
 void check_name(const config& settings) {
@@ -136,17 +164,8 @@ void apply(config& settings, const raw_settings& raw) {
   }
   settings.direct = raw.io == "direct";
   settings.threads = parse_number("--threads", raw.threads, 1U, 64U);
-  settings.connections_max = parse_number("--max-connections", raw.connections, 1U, 65536U);
-  settings.handshake_timeout =
-      std::chrono::seconds(parse_number("--handshake-timeout", raw.handshake_timeout, 1U, 3600U));
-  settings.queue_depth = parse_number("--queue-depth", raw.queue_depth, 1U, 4096U);
-  settings.drain_timeout =
-      std::chrono::seconds(parse_number("--drain-timeout", raw.drain_timeout, 0U, 3600U));
-  settings.in_flight_bytes_max = parse_size("--max-in-flight", raw.in_flight);
-  if (settings.in_flight_bytes_max < in_flight_bytes_min ||
-      settings.in_flight_bytes_max > in_flight_bytes_limit) {
-    throw usage_error(fmt::format("--max-in-flight: '{}' is not from 1M to 64G", raw.in_flight));
-  }
+  apply_limits(settings, raw);
+  apply_access(settings, raw.access);
   constexpr std::string_view levels[] = {"debug", "info", "warn", "error", "off"};
   if (std::find(std::begin(levels), std::end(levels), settings.log_level) == std::end(levels)) {
     throw usage_error(
@@ -202,6 +221,7 @@ parsed parse_command_line(int argc, const char* const* argv) {
   app.footer("Attach with: nbd-client localhost /dev/nbd0");
   app.get_formatter()->column_width(32);
   declare(app, result.settings, raw);
+  declare_access(app, result.settings, raw.access);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {

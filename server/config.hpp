@@ -1,6 +1,8 @@
 // The command line as one validated struct. Pure: nothing is opened, created or resolved here.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +10,9 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#include "protocol/handshake.hpp"
+#include "server/access_list.hpp"
 
 namespace aionbd::server {
 
@@ -24,6 +29,12 @@ struct config {
   std::vector<tcp_address> tcp;
   std::vector<std::string> unix_paths;
 
+  std::vector<network> allow;  // by TCP; empty: everybody
+  mode_t unix_mode = 0600;
+  std::optional<std::string> unix_owner;  // "USER[:GROUP]"; whoever starts the server, if none is given
+  std::optional<std::string> user;        // whom root becomes, in the same form
+  bool sandbox = true;
+
   std::string export_name;
   std::string description;
   bool read_only = false;
@@ -33,10 +44,13 @@ struct config {
 
   unsigned threads = 1;
   unsigned connections_max = 64;
+  unsigned per_address_max = 32;  // connections; see origin_of
   std::chrono::seconds handshake_timeout{10};
   std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;  // of each connection
   unsigned queue_depth = 128;                                   // requests in flight of each connection
   std::chrono::seconds drain_timeout{10};
+  std::chrono::seconds dead_peer_timeout{90};
+  protocol::handshake_limits handshake;  // no option changes these
   std::string log_level = "info";
 };
 

@@ -33,9 +33,9 @@ connection::connection(transport::socket socket, loop& home, exports& served, co
       served_(served),
       limits_(limits),
       ended_(std::move(ended)),
-      stream_(std::move(socket)),
+      stream_(std::move(socket), limits.dead_peer_timeout),
       deadline_(home.context),
-      handshake_(served.infos(), {}, everything) {
+      handshake_(served.infos(), limits.handshake, everything) {
   home_.connections.insert(this);
 }
 

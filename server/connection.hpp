@@ -19,6 +19,8 @@ namespace aionbd::server {
 
 struct connection_limits {
   std::chrono::seconds handshake_timeout{10};
+  std::chrono::seconds dead_peer_timeout{90};
+  protocol::handshake_limits handshake{};
   session_limits session;
 };
 

@@ -14,6 +14,9 @@
 #include <optional>
 #include <utility>
 
+#include "server/log.hpp"
+#include "server/unix_socket.hpp"
+
 namespace aionbd::server {
 
 namespace {
@@ -23,7 +26,6 @@ using generic = asio::generic::stream_protocol;
 using boost::system::error_code;
 
 constexpr int backlog = 512;
-constexpr mode_t only_the_owner = 0177;
 
 std::string text_of(const asio::ip::tcp::endpoint& address) {
   const std::string host = address.address().to_string();
@@ -105,20 +107,35 @@ void remove_stale_socket(const std::string& path) {
   ::unlink(path.c_str());
 }
 
-listener listen_unix(asio::io_context& context, const std::string& path) {
+listener listen_unix(asio::io_context& context, const std::string& path, const unix_access& access,
+                     file_keeper& files) {
   remove_stale_socket(path);
-  asio::local::stream_protocol::acceptor acceptor(context);
-  error_code failure;
-  acceptor.open(asio::local::stream_protocol(), failure);
-  // Only the owner may connect. The mask is the process's; at start there is one thread.
-  const mode_t before = ::umask(only_the_owner);
-  if (!failure) acceptor.bind(asio::local::stream_protocol::endpoint(path), failure);
-  ::umask(before);
+  std::error_code failure;
+  storage::file_descriptor bound = bind_unix_socket(path, access, failure);
   if (failure) throw listen_error(fmt::format("--unix: cannot create {}: {}", path, failure.message()));
-  auto file = std::make_unique<socket_file>(path);
-  acceptor.listen(backlog, failure);
-  if (failure) throw listen_error(fmt::format("--unix: cannot listen on {}: {}", path, failure.message()));
-  return {stream_acceptor(std::move(acceptor)), "unix:" + path, std::move(file)};
+  auto file = std::make_unique<socket_file>(path, files);
+  stream_acceptor acceptor(context, generic(AF_UNIX, 0), bound.release());
+  error_code deaf;
+  acceptor.listen(backlog, deaf);
+  if (deaf) throw listen_error(fmt::format("--unix: cannot listen on {}: {}", path, deaf.message()));
+  return {std::move(acceptor), "unix:" + path, std::move(file)};
+}
+
+unix_access access_of(const config& settings) {
+  unix_access access{.mode = settings.unix_mode, .owner = {}};
+  if (settings.unix_owner) access.owner = find_identity("--unix-owner", *settings.unix_owner);
+  return access;
+}
+
+std::vector<listener> open_configured(asio::io_context& context, const config& settings, file_keeper& files) {
+  std::vector<listener> listeners;
+  for (const auto& address : settings.tcp) listen_tcp(context, address, listeners);
+  const unix_access access = access_of(settings);
+  for (const auto& path : settings.unix_paths) {
+    listeners.push_back(listen_unix(context, path, access, files));
+  }
+  if (listeners.empty()) throw listen_error("--listen: none of the addresses exists on this machine");
+  return listeners;
 }
 
 std::string text_of(int fd) {
@@ -154,25 +171,21 @@ std::vector<listener> take_handed_over(asio::io_context& context, int count) {
 
 }  // namespace
 
-socket_file::socket_file(std::string path) : path_(std::move(path)) {
-  struct stat facts {};
-  if (::lstat(path_.c_str(), &facts) != 0) return;
-  device_ = facts.st_dev;
-  inode_ = facts.st_ino;
+socket_file::socket_file(std::string path, file_keeper& files) : path_(std::move(path)), files_(files) {
+  files_.grant_removal(path_);
 }
 
 socket_file::~socket_file() {
-  struct stat facts {};
-  if (::lstat(path_.c_str(), &facts) != 0) return;
-  if (facts.st_dev == device_ && facts.st_ino == inode_) ::unlink(path_.c_str());
+  const std::error_code failure = files_.remove(path_);
+  if (failure) spdlog::warn("--unix: cannot remove {}: {}", path_, failure.message());
 }
 
-std::vector<listener> open_listeners(asio::io_context& context, const config& settings) {
-  if (const int count = sd_listen_fds(1); count > 0) return take_handed_over(context, count);
-  std::vector<listener> listeners;
-  for (const auto& address : settings.tcp) listen_tcp(context, address, listeners);
-  for (const auto& path : settings.unix_paths) listeners.push_back(listen_unix(context, path));
-  if (listeners.empty()) throw listen_error("--listen: none of the addresses exists on this machine");
+std::vector<listener> open_listeners(asio::io_context& context, const config& settings, file_keeper& files) {
+  const int count = sd_listen_fds(1);
+  auto listeners = count > 0 ? take_handed_over(context, count) : open_configured(context, settings, files);
+  // Else Asio takes a client that has gone for none at all and waits for another, though more may be waiting
+  // already.
+  for (auto& each : listeners) each.acceptor.set_option(asio::socket_base::enable_connection_aborted(true));
   return listeners;
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "server/config.hpp"
+#include "server/file_keeper.hpp"
 
 namespace aionbd::server {
 
@@ -24,15 +25,15 @@ class listen_error : public std::runtime_error {
 // A Unix socket's file, removed when this goes, unless something else stands there by then.
 class socket_file {
  public:
-  explicit socket_file(std::string path);
+  // `files` must outlive it.
+  socket_file(std::string path, file_keeper& files);
   socket_file(const socket_file&) = delete;
   socket_file& operator=(const socket_file&) = delete;
   ~socket_file();
 
  private:
-  std::string path_;
-  std::uint64_t device_ = 0;
-  std::uint64_t inode_ = 0;
+  const std::string path_;
+  file_keeper& files_;
 };
 
 struct listener {
@@ -41,7 +42,9 @@ struct listener {
   std::unique_ptr<socket_file> file;  // of a Unix socket that we made
 };
 
-// Those of the configuration, or, when systemd handed sockets over, those and no others.
-[[nodiscard]] std::vector<listener> open_listeners(boost::asio::io_context& context, const config& settings);
+// Those of the configuration, or, when systemd handed sockets over, those and no others. `files` is granted
+// what is to be removed at the end, and must outlive them.
+[[nodiscard]] std::vector<listener> open_listeners(boost::asio::io_context& context, const config& settings,
+                                                   file_keeper& files);
 
 }  // namespace aionbd::server

@@ -1,13 +1,12 @@
 #include "server/server.hpp"
 
-#include <systemd/sd-daemon.h>
-
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
+#include <new>
 #include <utility>
 
 #include "server/log.hpp"
@@ -31,6 +30,8 @@ constexpr std::chrono::seconds cut_off_grace{5};
 
 connection_limits limits_of(const config& settings) {
   return {.handshake_timeout = settings.handshake_timeout,
+          .dead_peer_timeout = settings.dead_peer_timeout,
+          .handshake = settings.handshake,
           .session = {.requests_max = settings.queue_depth,
                       .in_flight_bytes_max = settings.in_flight_bytes_max,
                       .linger = settings.drain_timeout}};
@@ -41,19 +42,23 @@ connection_limits limits_of(const config& settings) {
 server::server(const config& settings, exports& served)
     : settings_(settings),
       served_(served),
-      blocking_(settings.direct ? storage::offload_queue::threads_default : buffered_threads),
+      admission_({.connections_max = settings.connections_max,
+                  .per_address_max = settings.per_address_max,
+                  .allowed = settings.allow}),
+      blocking_(0),
       main_([this]() -> asio::io_context& {
         for (unsigned i = 0; i < settings_.threads; ++i) loops_.emplace_back(blocking_);
         return loops_.front().context;
       }()),
-      listeners_(open_listeners(main_, settings)),
+      listeners_(open_listeners(main_, settings, files_)),
       signals_(main_, SIGTERM, SIGINT),
       drain_deadline_(main_) {}
 
 void server::run() {
+  blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
   wait_for_signal();
   for (auto& from : listeners_) accept_next(from);
-  sd_notify(0, "READY=1");
+  manager_.tell("READY=1");
 
   std::vector<std::jthread> others;
   for (auto& each : loops_) {
@@ -76,7 +81,9 @@ void server::accept_next(listener& from) {
 
 // Out of descriptors or memory: what is connected goes on, and trying again at once would only spin.
 void server::pause_accepting(listener& from, const error_code& why) {
-  spdlog::error("cannot accept on {}: {}; trying again in a moment", from.address, why.message());
+  if (const auto more = accept_failures_.may_be_said(std::chrono::steady_clock::now())) {
+    spdlog::error("cannot accept on {}: {}; trying again in a moment{}", from.address, why.message(), *more);
+  }
   const auto timer = std::make_shared<asio::steady_timer>(main_, accept_pause);
   timer->async_wait([this, timer, &from](error_code) {
     if (!stopping_) accept_next(from);
@@ -84,19 +91,43 @@ void server::pause_accepting(listener& from, const error_code& why) {
 }
 
 void server::on_accepted(transport::socket socket, counted_loop& home) {
-  if (clients_ >= settings_.connections_max) {
-    spdlog::warn("refused a client: {} are connected, as many as --max-connections allows", clients_.load());
+  const auto who = peer_of(socket.native_handle());
+  if (!who) return;  // gone already
+  if (const auto refusal = admission_.enter(*who)) return say_refused(*refusal);
+  ++home.clients;
+  try {
+    // From here on everything happens on the connection's own loop.
+    asio::post(home.context, [this, &home, who = *who, socket = std::move(socket)]() mutable {
+      begin(std::move(socket), who, home);
+    });
+  } catch (const std::bad_alloc&) {
+    on_ended(*who, home);
+    say_refused("no memory");
+  }
+}
+
+void server::begin(transport::socket socket, const peer_address& who, counted_loop& home) {
+  std::shared_ptr<connection> client;
+  try {
+    client = std::make_shared<connection>(std::move(socket), home, served_, limits_of(settings_),
+                                          [this, who, &home] { on_ended(who, home); });
+  } catch (const std::bad_alloc&) {
+    // It never came to be, and so does not count itself out.
+    on_ended(who, home);
     return;
   }
-  ++clients_;
-  ++home.clients;
-  // From here on everything happens on the connection's own loop.
-  asio::post(home.context, [this, &home, socket = std::move(socket)]() mutable {
-    const auto client = std::make_shared<connection>(std::move(socket), home, served_, limits_of(settings_),
-                                                     [this, &home] { on_ended(home); });
+  try {
     client->start();
     if (stopping_) client->stop();
-  });
+  } catch (const std::bad_alloc&) {
+    spdlog::error("no memory for a client");
+  }
+}
+
+void server::say_refused(const std::string& why) {
+  if (const auto more = refusals_.may_be_said(std::chrono::steady_clock::now())) {
+    spdlog::warn("refused a client: {}{}", why, *more);
+  }
 }
 
 server::counted_loop& server::least_busy() {
@@ -119,8 +150,8 @@ void server::wait_for_signal() {
 
 void server::stop(int signal) {
   spdlog::info("{}: finishing what is in flight for {} clients, at most {} s", ::strsignal(signal),
-               clients_.load(), settings_.drain_timeout.count());
-  sd_notify(0, "STOPPING=1");
+               admission_.present(), settings_.drain_timeout.count());
+  manager_.tell("STOPPING=1");
   stopping_ = true;
   listeners_.clear();
 
@@ -130,17 +161,18 @@ void server::stop(int signal) {
     if (!cancelled) cut_off_the_rest();
   });
   // Behind the accepts that were just cancelled: they hold sockets of other loops, which must still be there.
-  if (clients_ == 0) asio::post(main_, [this] { finish(); });
+  if (admission_.present() == 0) asio::post(main_, [this] { finish(); });
 }
 
 void server::cut_off_the_rest() {
-  spdlog::warn("{} clients did not finish in time and are cut off", clients_.load());
+  spdlog::warn("{} clients did not finish in time and are cut off", admission_.present());
   for_each_connection(&connection::cut_off);
   drain_deadline_.expires_after(cut_off_grace);
   drain_deadline_.async_wait([this](error_code cancelled) {
     if (cancelled) return;
     // Nobody waits for these any more; what was never acknowledged is not lost by leaving.
-    spdlog::error("requests of {} clients are still with the disk: leaving without them", clients_.load());
+    spdlog::error("requests of {} clients are still with the disk: leaving without them",
+                  admission_.present());
     std::_Exit(EXIT_FAILURE);
   });
 }
@@ -155,13 +187,13 @@ void server::for_each_connection(void (connection::*act)()) {
   }
 }
 
-void server::on_ended(counted_loop& home) {
+void server::on_ended(const peer_address& who, counted_loop& home) {
   --home.clients;
-  if (--clients_ == 0 && stopping_) asio::post(main_, [this] { finish(); });
+  if (admission_.leave(who) == 0 && stopping_) asio::post(main_, [this] { finish(); });
 }
 
 void server::finish() {
-  if (clients_ != 0) return;
+  if (admission_.present() != 0) return;
   spdlog::info("stopped");
   for (auto& each : loops_) each.context.stop();
 }

@@ -8,11 +8,15 @@
 #include <thread>
 #include <vector>
 
+#include "server/admission.hpp"
 #include "server/aio_loop.hpp"
 #include "server/config.hpp"
 #include "server/connection.hpp"
 #include "server/exports.hpp"
+#include "server/file_keeper.hpp"
 #include "server/listeners.hpp"
+#include "server/rare_line.hpp"
+#include "server/service_manager.hpp"
 #include "storage/offload_queue.hpp"
 
 namespace aionbd::server {
@@ -27,6 +31,10 @@ class server {
 
   const std::vector<listener>& listeners() const { return listeners_; }
 
+  // Through this, and in no other way, files are opened and removed once everything is set up. Not started:
+  // the sandbox is its caller's business, before run(), which makes the threads.
+  file_keeper& files() { return files_; }
+
   // Serves until SIGTERM or SIGINT, then drains: no new clients, what is in flight finishes, within the
   // configured time. A second signal ends the process at once. Runs the first loop on the calling thread.
   void run();
@@ -39,24 +47,29 @@ class server {
 
   void accept_next(listener& from);
   void on_accepted(transport::socket socket, counted_loop& home);
+  void begin(transport::socket socket, const peer_address& who, counted_loop& home);
+  void say_refused(const std::string& why);
   void pause_accepting(listener& from, const boost::system::error_code& why);
   counted_loop& least_busy();
   void wait_for_signal();
   void stop(int signal);
   void cut_off_the_rest();
   void for_each_connection(void (connection::*act)());
-  void on_ended(counted_loop& home);
+  void on_ended(const peer_address& who, counted_loop& home);
   void finish();
 
   const config settings_;
   exports& served_;
+  admission admission_;              // clients that are left leave it when their loops go
   storage::offload_queue blocking_;  // outlives the loops, whose queues use it
   std::deque<counted_loop> loops_;
   boost::asio::io_context& main_;
+  file_keeper files_;  // outlives the listeners, whose files it removes
   std::vector<listener> listeners_;
   boost::asio::signal_set signals_;
   boost::asio::steady_timer drain_deadline_;
-  std::atomic<unsigned> clients_ = 0;
+  service_manager manager_;
+  rare_line refusals_, accept_failures_;  // of the first loop's thread
   std::atomic<bool> stopping_ = false;
 };
 

@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -21,11 +22,9 @@ namespace {
 namespace asio = boost::asio;
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
-// A peer that has vanished, without so much as a reset, is noticed after about this long.
-constexpr int dead_peer_idle_s = 60;         // before the first probe of an idle connection
-constexpr int dead_peer_probe_s = 10;        // between probes
-constexpr int dead_peer_probes = 3;          // unanswered ones until the connection is given up
-constexpr int dead_peer_unsent_ms = 90'000;  // data not acknowledged for this long: the same
+// Of the time until a silent peer is given up, two thirds pass before it is asked for a sign of life; the
+// rest is divided among the probes. Data that it does not acknowledge in all of the time ends it as well.
+constexpr int dead_peer_probes = 3;
 
 // The send buffer for a peer on this machine, in bytes as setsockopt takes them. Left to itself the kernel
 // lets it grow to megabytes; what was sent is then out of the processor's cache before the peer copies it,
@@ -71,24 +70,27 @@ bool is_on_this_machine(const transport::socket& socket) {
   return !failure && as_tcp(local).address() == as_tcp(remote).address();
 }
 
-void set_tcp_options(transport::socket& socket) {
+void set_tcp_options(transport::socket& socket, std::chrono::seconds dead_peer_timeout) {
   const int fd = socket.native_handle();
   if (is_on_this_machine(socket)) set(fd, SOL_SOCKET, SO_SNDBUF, same_machine_send_buffer);
   set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
   set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  set(fd, IPPROTO_TCP, TCP_KEEPIDLE, dead_peer_idle_s);
-  set(fd, IPPROTO_TCP, TCP_KEEPINTVL, dead_peer_probe_s);
+  const int patience_s = static_cast<int>(dead_peer_timeout.count());
+  const int idle_s = patience_s * 2 / 3;
+  set(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_s);
+  set(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, (patience_s - idle_s) / dead_peer_probes));
   set(fd, IPPROTO_TCP, TCP_KEEPCNT, dead_peer_probes);
-  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, dead_peer_unsent_ms);
+  set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, patience_s * 1000);
 }
 
 }  // namespace
 
-transport::transport(socket connected) : socket_(std::move(connected)), peer_(describe_peer(socket_)) {
+transport::transport(socket connected, std::chrono::seconds dead_peer_timeout)
+    : socket_(std::move(connected)), peer_(describe_peer(socket_)) {
   boost::system::error_code ignored;
   socket_.non_blocking(true, ignored);
   is_unix_ = socket_.local_endpoint(ignored).protocol().family() == AF_UNIX;
-  if (!is_unix_) set_tcp_options(socket_);
+  if (!is_unix_) set_tcp_options(socket_, dead_peer_timeout);
 }
 
 asio::awaitable<transport::read_result> transport::read_some(read_buffers into) {

@@ -9,6 +9,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
+#include <chrono>
 #include <cstddef>
 #include <span>
 #include <string>
@@ -26,7 +27,8 @@ class transport {
     std::error_code failure;  // set also at the end of the stream
   };
 
-  explicit transport(socket connected);
+  // A TCP peer that has vanished, without so much as a reset, is noticed after about `dead_peer_timeout`.
+  explicit transport(socket connected, std::chrono::seconds dead_peer_timeout = std::chrono::seconds(90));
 
   // Reads what is there, at least one byte, into the buffers in order. They must live until then.
   boost::asio::awaitable<read_result> read_some(read_buffers into);

@@ -51,6 +51,16 @@ TEST_CASE("the_file_is_all_that_must_be_given") {
   CHECK(settings.direct);
   CHECK(settings.threads == 1);
   CHECK(settings.connections_max == 64);
+  CHECK(settings.per_address_max == 32);
+  CHECK(settings.dead_peer_timeout == std::chrono::seconds(90));
+  CHECK(settings.handshake.options_max == 1024);
+  CHECK(settings.handshake.option_length_max == 16384);
+  CHECK(settings.handshake.total_bytes_max == 1 << 20);
+  CHECK(settings.allow.empty());
+  CHECK(settings.unix_mode == 0600);
+  CHECK_FALSE(settings.unix_owner);
+  CHECK_FALSE(settings.user);
+  CHECK(settings.sandbox);
   CHECK(settings.handshake_timeout == std::chrono::seconds(10));
   CHECK(settings.in_flight_bytes_max == 64U << 20);
   CHECK(settings.queue_depth == 128);
@@ -80,6 +90,21 @@ TEST_CASE("every_knob_reaches_its_setting") {
                                        "4",
                                        "--max-connections",
                                        "7",
+                                       "--max-per-address",
+                                       "6",
+                                       "--dead-peer-timeout",
+                                       "30",
+                                       "--allow",
+                                       "192.0.2.0/24",
+                                       "--allow",
+                                       "2001:db8::1",
+                                       "--unix-mode",
+                                       "0660",
+                                       "--unix-owner",
+                                       "me:us",
+                                       "--user",
+                                       "nobody",
+                                       "--no-sandbox",
                                        "--handshake-timeout",
                                        "3",
                                        "--max-in-flight",
@@ -101,6 +126,13 @@ TEST_CASE("every_knob_reaches_its_setting") {
   CHECK_FALSE(settings.direct);
   CHECK(settings.threads == 4);
   CHECK(settings.connections_max == 7);
+  CHECK(settings.per_address_max == 6);
+  CHECK(settings.dead_peer_timeout == std::chrono::seconds(30));
+  CHECK(settings.allow == std::vector<network>{parse_network("192.0.2.0/24"), parse_network("2001:db8::1")});
+  CHECK(settings.unix_mode == 0660);
+  CHECK(settings.unix_owner == "me:us");
+  CHECK(settings.user == "nobody");
+  CHECK_FALSE(settings.sandbox);
   CHECK(settings.handshake_timeout == std::chrono::seconds(3));
   CHECK(settings.in_flight_bytes_max == 128U << 20);
   CHECK(settings.queue_depth == 33);
@@ -131,6 +163,12 @@ TEST_CASE("the_limits_of_every_number_are_accepted") {
   CHECK(settings_of({"--threads", "64", "f"}).threads == 64);
   CHECK(settings_of({"--max-connections", "1", "f"}).connections_max == 1);
   CHECK(settings_of({"--max-connections", "65536", "f"}).connections_max == 65536);
+  CHECK(settings_of({"--max-per-address", "1", "f"}).per_address_max == 1);
+  CHECK(settings_of({"--max-per-address", "65536", "f"}).per_address_max == 65536);
+  CHECK(settings_of({"--dead-peer-timeout", "5", "f"}).dead_peer_timeout.count() == 5);
+  CHECK(settings_of({"--dead-peer-timeout", "86400", "f"}).dead_peer_timeout.count() == 86400);
+  CHECK(settings_of({"-u", "s", "--unix-mode", "0", "f"}).unix_mode == 0);
+  CHECK(settings_of({"-u", "s", "--unix-mode", "777", "f"}).unix_mode == 0777);
   CHECK(settings_of({"--handshake-timeout", "1", "f"}).handshake_timeout.count() == 1);
   CHECK(settings_of({"--handshake-timeout", "3600", "f"}).handshake_timeout.count() == 3600);
   CHECK(settings_of({"--queue-depth", "1", "f"}).queue_depth == 1);
@@ -148,6 +186,8 @@ TEST_CASE("a_number_that_is_none_or_past_its_limits_is_named_with_its_knob_and_l
     std::vector<const char*> values;
   } const rows[] = {{"--threads", "from 1 to 64", {"0", "65", "-1", "two", "2x", " 2", "", "4294967297"}},
                     {"--max-connections", "from 1 to 65536", {"0", "65537", "1e3", ""}},
+                    {"--max-per-address", "from 1 to 65536", {"0", "65537", ""}},
+                    {"--dead-peer-timeout", "from 5 to 86400", {"4", "86401", ""}},
                     {"--handshake-timeout", "from 1 to 3600", {"0", "3601", "1.5", "10s", ""}},
                     {"--queue-depth", "from 1 to 4096", {"0", "4097", "", "0x10"}},
                     {"--drain-timeout", "from 0 to 3600", {"3601", "-1", ""}}};
@@ -285,6 +325,32 @@ TEST_CASE("words_that_are_not_among_the_choices_are_named") {
         "--log-level: 'loud' is not one of debug, info, warn, error, off");
 }
 
+TEST_CASE("a_network_that_is_none_is_named_with_its_knob") {
+  CHECK(error_of({"--allow", "10.0.0.1/8", "f"}) ==
+        "--allow: '10.0.0.1/8': the network of this length is 10.0.0.0/8");
+  CHECK(error_of({"--allow", "", "f"}).find("--allow: '' is not a network") == 0);
+  CHECK(error_of({"--allow", "::/0", "--allow", "localhost", "f"}).find("--allow: 'localhost'") == 0);
+}
+
+TEST_CASE("permissions_that_are_none_are_an_error") {
+  for (const char* const mode : {"", "8", "0o600", "1777", "0668", "-1", "rw-rw----", "600 "}) {
+    CAPTURE(mode);
+    CHECK(error_of({"-u", "s", "--unix-mode", mode, "f"}) ==
+          "--unix-mode: '" + std::string(mode) + "' is not from 0 to 0777, in octal");
+  }
+}
+
+TEST_CASE("what_is_about_unix_sockets_goes_with_one") {
+  CHECK(error_of({"--unix-mode", "0660", "f"}) == "--unix-mode: goes with --unix");
+  CHECK(error_of({"--unix-owner", "me", "-l", "::1", "f"}) == "--unix-owner: goes with --unix");
+}
+
+// A variable that is not set must not come to mean root, or everybody.
+TEST_CASE("an_empty_user_is_kept_as_one_and_not_taken_for_none") {
+  CHECK(settings_of({"--user", "", "f"}).user == "");
+  CHECK(settings_of({"-u", "s", "--unix-owner", "", "f"}).unix_owner == "");
+}
+
 TEST_CASE("a_command_line_that_cannot_be_read_names_the_argument") {
   CHECK(error_of({}) == "FILE is required");
   CHECK(error_of({""}) == "FILE: the name is empty");
@@ -296,10 +362,31 @@ TEST_CASE("a_command_line_that_cannot_be_read_names_the_argument") {
 
 TEST_CASE("the_help_names_every_option") {
   const std::string text = help();
-  for (const char* const knob :
-       {"FILE", "-l,--listen", "-u,--unix", "-n,--name", "-D,--description", "-r,--read-only", "--create",
-        "--preallocate", "--io", "--threads", "--max-connections", "--handshake-timeout", "--max-in-flight",
-        "--queue-depth", "--drain-timeout", "--log-level", "--version", "-h,--help"}) {
+  for (const char* const knob : {"FILE",
+                                 "-l,--listen",
+                                 "-u,--unix",
+                                 "-n,--name",
+                                 "-D,--description",
+                                 "-r,--read-only",
+                                 "--create",
+                                 "--preallocate",
+                                 "--io",
+                                 "--threads",
+                                 "--max-connections",
+                                 "--handshake-timeout",
+                                 "--max-in-flight",
+                                 "--queue-depth",
+                                 "--drain-timeout",
+                                 "--max-per-address",
+                                 "--dead-peer-timeout",
+                                 "--allow",
+                                 "--unix-mode",
+                                 "--unix-owner",
+                                 "--user",
+                                 "--no-sandbox",
+                                 "--log-level",
+                                 "--version",
+                                 "-h,--help"}) {
     CAPTURE(knob);
     CHECK(text.find(knob) != std::string::npos);
   }

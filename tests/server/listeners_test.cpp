@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <optional>
 
+#include "server/unix_socket.hpp"
 #include "tests/server/temporary_folder.hpp"
 #include "tests/support/catch.hpp"
 
@@ -35,7 +36,8 @@ server::config on_tcp(const std::string& host, std::uint16_t port, bool must_exi
 
 std::string error_of(asio::io_context& context, const server::config& settings) {
   try {
-    (void)server::open_listeners(context, settings);
+    server::file_keeper files;
+    (void)server::open_listeners(context, settings, files);
     return "";
   } catch (const server::listen_error& error) {
     return error.what();
@@ -82,7 +84,14 @@ struct rig {
   temporary_folder folder{temporary_folder::place::system};
   std::string path = folder.path_of("a.sock");
   asio::io_context context;
+  server::file_keeper files;
 };
+
+struct stat facts_of(const std::string& path) {
+  struct stat facts {};
+  REQUIRE(::lstat(path.c_str(), &facts) == 0);
+  return facts;
+}
 
 }  // namespace
 
@@ -90,7 +99,7 @@ TEST_CASE("a_unix_socket_is_its_owners_alone_and_removed_at_the_end") {
   rig on;
   const mode_t mask = ::umask(0);
   {
-    const auto listeners = server::open_listeners(on.context, on_unix(on.path));
+    const auto listeners = server::open_listeners(on.context, on_unix(on.path), on.files);
     REQUIRE(listeners.size() == 1);
     CHECK(listeners.front().address == "unix:" + on.path);
     CHECK(can_connect(on.path));
@@ -102,11 +111,66 @@ TEST_CASE("a_unix_socket_is_its_owners_alone_and_removed_at_the_end") {
   CHECK_FALSE(std::filesystem::exists(on.path));
 }
 
+TEST_CASE("a_unix_socket_has_the_permissions_that_were_asked_for_whatever_the_mask") {
+  for (const mode_t mask : {mode_t{0}, mode_t{022}, mode_t{0777}}) {
+    for (const mode_t mode : {mode_t{0}, mode_t{0600}, mode_t{0660}, mode_t{0666}, mode_t{0777}}) {
+      rig on;
+      server::config settings = on_unix(on.path);
+      settings.unix_mode = mode;
+      const mode_t before = ::umask(mask);
+      const auto listeners = server::open_listeners(on.context, settings, on.files);
+      CHECK(::umask(before) == mask);
+      CHECK((facts_of(on.path).st_mode & 07777) == mode);
+    }
+  }
+}
+
+TEST_CASE("a_unix_socket_belongs_to_whom_it_was_given") {
+  if (::geteuid() != 0) return;
+  rig on;
+  server::config settings = on_unix(on.path);
+  SECTION("a user and a group") {
+    settings.unix_owner = "12345:54321";
+    const auto listeners = server::open_listeners(on.context, settings, on.files);
+    CHECK(facts_of(on.path).st_uid == 12345);
+    CHECK(facts_of(on.path).st_gid == 54321);
+    CHECK((facts_of(on.path).st_mode & 07777) == 0600);
+  }
+  SECTION("a group alone") {
+    settings.unix_owner = ":54321";
+    settings.unix_mode = 0660;
+    const auto listeners = server::open_listeners(on.context, settings, on.files);
+    CHECK(facts_of(on.path).st_uid == 0);
+    CHECK(facts_of(on.path).st_gid == 54321);
+    CHECK((facts_of(on.path).st_mode & 07777) == 0660);
+    CHECK(can_connect(on.path));
+  }
+  CHECK_FALSE(std::filesystem::exists(on.path));
+}
+
+TEST_CASE("a_unix_socket_for_a_user_nobody_knows_is_not_made") {
+  rig on;
+  server::config settings = on_unix(on.path);
+  settings.unix_owner = "no-such-user";
+  CHECK_THROWS_AS(server::open_listeners(on.context, settings, on.files), server::identity_error);
+  CHECK_FALSE(std::filesystem::exists(on.path));
+}
+
+// Before it listens it is refused, whoever asks: there is no time in which it has another's permissions.
+TEST_CASE("a_unix_socket_that_is_bound_does_not_listen_yet") {
+  rig on;
+  std::error_code failure;
+  const auto bound = server::bind_unix_socket(on.path, {.mode = 0666, .owner = {}}, failure);
+  CHECK_FALSE(failure);
+  CHECK((facts_of(on.path).st_mode & 07777) == 0666);
+  CHECK_FALSE(can_connect(on.path));
+}
+
 TEST_CASE("a_stale_unix_socket_is_replaced") {
   rig on;
   { const bound_socket killed(on.path, SOCK_STREAM); }
   REQUIRE(std::filesystem::exists(on.path));
-  const auto listeners = server::open_listeners(on.context, on_unix(on.path));
+  const auto listeners = server::open_listeners(on.context, on_unix(on.path), on.files);
   CHECK(can_connect(on.path));
 }
 
@@ -151,7 +215,7 @@ TEST_CASE("a_unix_socket_in_a_folder_that_is_not_there_is_an_error") {
 TEST_CASE("what_took_the_place_of_our_unix_socket_is_not_removed") {
   rig on;
   {
-    const auto listeners = server::open_listeners(on.context, on_unix(on.path));
+    const auto listeners = server::open_listeners(on.context, on_unix(on.path), on.files);
     std::filesystem::remove(on.path);
     write_file(on.path, 0, pattern(1));
   }
@@ -160,7 +224,7 @@ TEST_CASE("what_took_the_place_of_our_unix_socket_is_not_removed") {
 
 TEST_CASE("a_unix_socket_that_somebody_removed_is_no_matter_at_the_end") {
   rig on;
-  const auto listeners = server::open_listeners(on.context, on_unix(on.path));
+  const auto listeners = server::open_listeners(on.context, on_unix(on.path), on.files);
   std::filesystem::remove(on.path);
 }
 
@@ -174,7 +238,7 @@ TEST_CASE("sockets_made_before_a_failure_are_removed") {
 
 TEST_CASE("port_0_picks_one_and_says_which") {
   rig on;
-  const auto listeners = server::open_listeners(on.context, on_tcp("127.0.0.1", 0));
+  const auto listeners = server::open_listeners(on.context, on_tcp("127.0.0.1", 0), on.files);
   REQUIRE(listeners.size() == 1);
   const std::string& address = listeners.front().address;
   REQUIRE(address.find("127.0.0.1:") == 0);
@@ -206,7 +270,7 @@ TEST_CASE("an_address_that_may_be_missing_is_no_error_but_none_at_all_is") {
         "--listen: none of the addresses exists on this machine");
   server::config settings = on_tcp("192.0.2.1", 0, false);
   settings.tcp.push_back({"127.0.0.1", 0, true});
-  CHECK(server::open_listeners(on.context, settings).size() == 1);
+  CHECK(server::open_listeners(on.context, settings, on.files).size() == 1);
 }
 
 TEST_CASE("a_host_that_nobody_knows_is_named") {
@@ -217,7 +281,7 @@ TEST_CASE("a_host_that_nobody_knows_is_named") {
 
 TEST_CASE("every_address_of_a_name_is_listened_on") {
   rig on;
-  const auto listeners = server::open_listeners(on.context, on_tcp("localhost", 0));
+  const auto listeners = server::open_listeners(on.context, on_tcp("localhost", 0), on.files);
   REQUIRE_FALSE(listeners.empty());
   for (const auto& each : listeners) {
     CAPTURE(each.address);
@@ -251,7 +315,8 @@ TEST_CASE("sockets_that_systemd_hands_over_are_used_and_no_others") {
   const std::string own = on.folder.path_of("own.sock");
   CHECK(with_handed_over(handed_over.get(), [&] {
           asio::io_context context;
-          const auto listeners = server::open_listeners(context, on_unix(own));
+          server::file_keeper files;
+          const auto listeners = server::open_listeners(context, on_unix(own), files);
           return listeners.size() == 1 && listeners.front().address == "unix:" + on.path &&
                  !std::filesystem::exists(own) && std::getenv("LISTEN_FDS") == nullptr;
         }) == 0);
@@ -264,7 +329,8 @@ TEST_CASE("a_tcp_socket_that_systemd_hands_over_is_called_by_its_address") {
   const std::string expected = "127.0.0.1:" + std::to_string(handed_over.local_endpoint().port());
   CHECK(with_handed_over(handed_over.native_handle(), [&] {
           asio::io_context context;
-          const auto listeners = server::open_listeners(context, {});
+          server::file_keeper files;
+          const auto listeners = server::open_listeners(context, {}, files);
           return listeners.size() == 1 && listeners.front().address == expected;
         }) == 0);
 }

@@ -56,6 +56,7 @@ running_server::running_server(const server_settings& wanted) {
   settings.unix_paths = {socket};
   settings.threads = wanted.threads;
   settings.connections_max = wanted.connections_max;
+  settings.per_address_max = wanted.per_address_max;
   settings.drain_timeout = wanted.drain_timeout;
   server_ = std::make_unique<server::server>(settings, exports_);
   thread_ = std::thread([this] {

@@ -23,6 +23,7 @@ inline constexpr std::uint64_t served_size = std::uint64_t{16} << 20;
 struct server_settings {
   unsigned threads = 1;
   unsigned connections_max = 64;
+  unsigned per_address_max = 64;
   std::chrono::seconds drain_timeout{10};
 };
 

@@ -1,0 +1,178 @@
+#!/usr/bin/python3
+"""The limits on what clients can use up, in the real program: at each limit, and one past it."""
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import served
+from greeted import GREETING, greeted
+from raw_client import READ, RawClient
+from served import MIB
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Inside a network of its own: connects from each address given, and says who was greeted.
+GREETED_INSIDE = """
+import socket, sys
+kept = []
+for source in sys.argv[2:]:
+    client = socket.socket(socket.AF_INET6)
+    client.settimeout(30)
+    client.bind((source, 0))
+    client.connect((sys.argv[1], 10809))
+    try:
+        print("yes" if client.recv(8) == b"NBDMAGIC" else "no")
+    except ConnectionResetError:
+        print("no")
+    kept.append(client)
+"""
+
+# Inside a network of its own: one client stays and goes on answering, the other's address vanishes. When the server has
+# let go of that one, the first is served still.
+DEAD_PEER = """
+import socket, struct, subprocess, sys
+def enter(source):
+    client = socket.socket()
+    client.settimeout(60)
+    client.bind((source, 0))
+    client.connect(("127.0.0.1", 10809))
+    client.recv(18, socket.MSG_WAITALL)
+    client.sendall(struct.pack(">I", 3) + b"IHAVEOPT" + struct.pack(">IIIH", 7, 6, 0, 0))
+    client.recv(20 + 12 + 20, socket.MSG_WAITALL)
+    return client
+def read(client):
+    client.sendall(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 0, 100))
+    assert len(client.recv(116, socket.MSG_WAITALL)) == 116
+alive, dead = enter("127.0.0.1"), enter("192.0.2.9")
+read(alive), read(dead)
+subprocess.run(["ip", "address", "del", "192.0.2.9/32", "dev", "lo"], check=True)
+print("gone", flush=True)
+sys.stdin.readline()
+read(alive)
+print("alive", flush=True)
+"""
+
+
+class Limits(served.Facts):
+    # How many
+
+    def clients_of_one_address_are_served_up_to_the_limit_and_those_of_another_as_well(self):
+        with self.serve(self.image(MIB), "--max-per-address", 2, tcp=True) as server:
+            present = [RawClient.in_transmission(server) for _ in range(2)]
+            self.assertEqual(greeted(server.port, "127.0.0.1"), b"")
+            server.wait_for_log(r"refused a client: 2 from 127\.0\.0\.1 are connected, as many as --max-per-address")
+            self.assertEqual(greeted(server.port, "127.0.0.2"), GREETING)
+            present.pop().close()
+            served.wait_until(lambda: greeted(server.port) == GREETING, served.PATIENCE_S, "being let in")
+            self.assertEqual(present[0].ask(READ, 1, length=1)[1], 0)
+            present[0].close()
+
+    def the_clients_of_one_user_of_a_unix_socket_are_limited_as_well(self):
+        with self.serve(self.image(MIB), "--max-per-address", 2) as server:
+            present = [RawClient.in_transmission(server) for _ in range(2)]
+            with RawClient(server, flags=None) as refused:
+                self.assertEqual(refused.receive_rest(), b"")
+            server.wait_for_log(rf"2 from user {os.getuid()} are connected")
+            for each in present:
+                each.close()
+
+    def by_default_32_of_one_address_are_served_and_no_33rd(self):
+        with self.serve(self.image(MIB), tcp=True) as server:
+            present = [RawClient(server) for _ in range(32)]
+            self.assertEqual(greeted(server.port), b"")
+            self.assertEqual(greeted(server.port, "127.0.0.2"), GREETING)
+            for each in present:
+                each.close()
+
+    def of_ipv6_clients_the_network_of_64_bits_counts_as_one(self):
+        self.need_root()
+        self.need("unshare", "nsenter", "ip")
+        first, same, other = "2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"
+        prepare = "ip link set lo up" + "".join(
+            f" && ip address add {each}/128 dev lo nodad" for each in (first, same, other))
+        with served.Server(self.sockets, ["--max-per-address", 2, "-l", f"[{first}]:10809", self.image(MIB)],
+                           prefix=self._own_network(prepare)) as server:
+            said = self._run_inside(server, GREETED_INSIDE, first, first, same, first, same, other)
+            self.assertEqual(said.split(), ["yes", "yes", "no", "no", "yes"])
+            server.wait_for_log(r"2 from 2001:db8:0:1::/64 are connected, as many as --max-per-address allows")
+
+    def _own_network(self, prepare):
+        return ["unshare", "--net", "sh", "-c", f'{prepare}; exec "$@"', "sh"]
+
+    def _run_inside(self, server, code, *arguments):
+        return self.run_tool("nsenter", f"--net=/proc/{server.pid}/ns/net", sys.executable, "-c", code, *arguments)
+
+    # How long
+
+    def a_peer_that_has_died_is_given_up_and_one_that_is_silent_is_not(self):
+        self.need_root()
+        self.need("unshare", "nsenter", "ip")
+        prepare = "ip link set lo up && ip address add 192.0.2.9/32 dev lo"
+        with served.Server(self.sockets, ["--dead-peer-timeout", 5, "-l", "127.0.0.1:10809", self.image(MIB)],
+                           prefix=self._own_network(prepare)) as server:
+            clients = subprocess.Popen(
+                ["nsenter", f"--net=/proc/{server.pid}/ns/net", sys.executable, "-c", DEAD_PEER],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.assertEqual(clients.stdout.readline(), "gone\n")
+            server.wait_for_log(r"192\.0\.2\.9:\d+: connection ended: ", patience_s=60)
+            # The other has said nothing for as long.
+            self.assertEqual(server.log().count("connection ended: "), 1)
+            self.assertEqual(clients.communicate("\n", timeout=served.PATIENCE_S)[0], "alive\n")
+
+    # When the system has no more
+
+    def a_server_without_descriptors_waits_for_some_without_spinning(self):
+        with self.serve(self.image(MIB), tcp=True) as server:
+            present = RawClient.in_transmission(server)
+            soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (0, hard))
+            waiting = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(5)]
+            server.wait_for_log("cannot accept on .*: Too many open files; trying again in a moment")
+            before = self._processor_time(server)
+            time.sleep(1.5)
+            # A server that spins has used all of it.
+            self.assertLess(self._processor_time(server) - before, 0.75)
+            self.assertEqual(present.ask(READ, 1, length=1)[1], 0)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (soft, hard))
+            for each in waiting:
+                each.settimeout(served.PATIENCE_S)
+                self.assertEqual(each.recv(8), GREETING)
+                each.close()
+            self.assertLess(server.log().count("Too many open files"), 20)
+            present.close()
+
+    @staticmethod
+    def _processor_time(server):
+        fields = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def no_error_of_accept_ends_the_server(self):
+        self.need("strace")
+        for error in ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ECONNABORTED", "EPROTO", "EPERM", "ENETDOWN"):
+            with self.subTest(error):
+                inject = f"inject=accept,accept4:error={error}:when=1..4"
+                with self.serve(self.image(MIB), environment={"ASAN_OPTIONS": "detect_leaks=0"}, tcp=True,
+                                prefix=["strace", "-f", "-o", "/dev/null", "-e", inject]) as server:
+                    self.assertEqual(greeted(server.port), GREETING)
+                    said = server.log().count("cannot accept on")
+                    self.assertEqual(said, 0 if error == "ECONNABORTED" else 1, server.log())
+
+    # What is written about them
+
+    def the_security_page_names_every_limit_with_its_default(self):
+        page = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
+        shown = self.run_tool(served.program, "--help")
+        limits = re.findall(r"(--max-[a-z-]+|--[a-z-]+-timeout|--queue-depth) .*?\((\w+)\)", shown, re.DOTALL)
+        self.assertEqual(len(limits), 7, limits)
+        for option, default in limits:
+            amount = default.replace("64M", "64 MiB")
+            self.assertRegex(page, rf"(?m)^\| [^|]+ \| {amount}( s)? \| `{option}`", option)
+
+
+if __name__ == "__main__":
+    served.main(Limits)

@@ -195,7 +195,12 @@ file_descriptor file_keeper::ask_child(const question& asked, std::error_code& f
     return {};
   }
   failure.assign(error, std::system_category());
-  return reply.attached();
+  file_descriptor opened = reply.attached();
+  // It was sent, but this process has no room for one more.
+  if (!failure && asked.what == right::read && !opened) {
+    failure = std::make_error_code(std::errc::too_many_files_open);
+  }
+  return opened;
 }
 
 }  // namespace aionbd::server

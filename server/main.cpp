@@ -14,7 +14,6 @@
 #include "server/identity.hpp"
 #include "server/listeners.hpp"
 #include "server/log.hpp"
-#include "server/privileges.hpp"
 #include "server/sandbox.hpp"
 #include "server/server.hpp"
 #include "storage/block_file.hpp"
@@ -59,20 +58,6 @@ void say_what_is_served(const storage::block_file& file, const server::server& r
   for (const auto& each : running.listeners()) spdlog::info("listening on {}", each.address);
 }
 
-// The last thing before clients come: what follows has no more rights than it needs.
-void confine(const server::config& settings, const std::optional<server::user_and_group>& user,
-             server::server& running) {
-  if (settings.sandbox || user) running.files().start(settings.sandbox);
-  if (!settings.sandbox) {
-    if (user) server::become(user->user, user->group);
-    spdlog::warn("--no-sandbox: a hole in this server would be one in all that its user may do");
-    return;
-  }
-  const auto missing = server::enter_sandbox(user);
-  if (!missing.empty())
-    spdlog::warn("this system has no part of the sandbox for {}", fmt::join(missing, ", "));
-}
-
 int run(const server::config& settings) {
   server::set_up_log(settings.log_level);
   const auto user = settings.user ? server::find_user_to_become(*settings.user) : std::nullopt;
@@ -83,7 +68,7 @@ int run(const server::config& settings) {
   if (!file.was_created()) undo.keep();
   server::server running(settings, served);
   say_what_is_served(file, running);
-  confine(settings, user, running);
+  server::give_up_rights(settings.sandbox, user, running.files());
   undo.keep();
   running.run();
   return EXIT_SUCCESS;

@@ -1,5 +1,6 @@
 #include "server/sandbox.hpp"
 
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "server/landlock.hpp"
+#include "server/log.hpp"
 #include "server/privileges.hpp"
 #include "server/sanitized.hpp"
 #include "server/syscall_filter.hpp"
@@ -41,6 +43,18 @@ class parts {
 };
 
 }  // namespace
+
+void give_up_rights(bool sandboxed, const std::optional<user_and_group>& user, file_keeper& files) {
+  if (sandboxed || user) files.start(sandboxed);
+  if (!sandboxed) {
+    if (user) become(user->user, user->group);
+    spdlog::warn("--no-sandbox: a hole in this server would be one in all that its user may do");
+    return;
+  }
+  const auto missing = enter_sandbox(user);
+  if (!missing.empty())
+    spdlog::warn("this system has no part of the sandbox for {}", fmt::join(missing, ", "));
+}
 
 std::vector<std::string> enter_sandbox(const std::optional<user_and_group>& user) {
   // The log's clock reads the time zone from a file, once.

@@ -63,27 +63,21 @@ constexpr names only_attackers = {
     "keyctl",       "request_key"};
 
 // See sanitized.hpp.
-constexpr names for_sanitizers = {"openat",     "open",
-                                  "readlink",   "readlinkat",
-                                  "fstat",      "lstat",
-                                  "stat",       "newfstatat",
-                                  "statx",      "access",
-                                  "faccessat",  "faccessat2",
-                                  "getdents64", "ptrace",
-                                  "wait4",      "waitid",
-                                  "kill",       "tkill",
-                                  "tgkill",     "clone",
-                                  "prctl",      "pipe",
-                                  "pipe2",      "prlimit64",
-                                  "getrlimit",  "getrusage",
-                                  "uname",      "personality",
-                                  "mincore",    "mmap",
-                                  "mprotect",   "process_vm_readv",
-                                  "getppid",    "getuid",
-                                  "geteuid",    "getgid",
-                                  "getegid",    "set_tid_address",
-                                  "arch_prctl", "dup",
-                                  "dup2",       "fcntl"};
+constexpr names for_sanitizers = {"openat",     "open",        "readlink",
+                                  "readlinkat", "fstat",       "lstat",
+                                  "stat",       "newfstatat",  "statx",
+                                  "access",     "faccessat",   "faccessat2",
+                                  "getdents",   "getdents64",  "ptrace",
+                                  "wait4",      "waitid",      "kill",
+                                  "tkill",      "tgkill",      "clone",
+                                  "prctl",      "pipe",        "pipe2",
+                                  "prlimit64",  "getrlimit",   "getrusage",
+                                  "uname",      "personality", "mincore",
+                                  "mmap",       "mprotect",    "process_vm_readv",
+                                  "getppid",    "getuid",      "geteuid",
+                                  "getgid",     "getegid",     "set_tid_address",
+                                  "arch_prctl", "dup",         "dup2",
+                                  "fcntl"};
 
 constexpr std::uint64_t low_half = 0xFFFFFFFF;
 
@@ -147,7 +141,7 @@ class filter {
 };
 
 // For reading only, and only what is there. As conditions on the flags of open and openat.
-constexpr std::uint64_t changes_files = O_ACCMODE | O_CREAT | O_TRUNC | __O_TMPFILE;
+constexpr std::uint64_t changes_files = O_ACCMODE | O_CREAT | O_TRUNC | O_TMPFILE;
 
 // Memory is never made executable: no code comes in as data.
 void allow_memory(filter& rules) {

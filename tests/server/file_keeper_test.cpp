@@ -1,6 +1,7 @@
 #include "server/file_keeper.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -196,6 +197,24 @@ TEST_CASE("the_child_goes_with_its_parent_and_not_by_signals") {
   int status = -1;
   CHECK(::waitpid(child, &status, 0) == child);
   CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+}
+
+TEST_CASE("a_process_without_room_for_the_descriptor_is_told_so") {
+  rig on;
+  write_file(on.path, 0, pattern(10));
+  on.files.grant_reading(on.path);
+  on.files.start(true);
+  CHECK(on.read() == pattern(10));
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  std::error_code failure;
+  const bool opened = static_cast<bool>(on.files.open(on.path, failure));
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK_FALSE(opened);
+  CHECK(failure == std::errc::too_many_files_open);
+  CHECK(on.read() == pattern(10));
 }
 
 TEST_CASE("when_the_child_is_killed_there_are_errors_and_no_hang") {

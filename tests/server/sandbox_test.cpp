@@ -1,7 +1,6 @@
 #include "server/sandbox.hpp"
 
 #include <fcntl.h>
-#include <libaio.h>
 #include <linux/fiemap.h>
 #include <linux/filter.h>
 #include <linux/fs.h>

@@ -1,6 +1,7 @@
 #include "server/sandbox.hpp"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/fiemap.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
@@ -298,6 +299,8 @@ TEST_CASE("who_became_another_user_cannot_go_back") {
   if (::geteuid() != 0) return;
   CHECK(in_child([] {
           constexpr uid_t nobody = 65534;
+          const gid_t others[] = {1, 2};
+          if (::setgroups(2, others) != 0) return 6;
           server::become(nobody, nobody);
           uid_t users[3];
           gid_t groups[3];

@@ -43,8 +43,8 @@ inline constexpr std::size_t extended_request_size = 32;
 void encode_request(std::span<std::byte, request_size>, const request&) noexcept;
 void encode_request(std::span<std::byte> header, const request&, reply_mode) noexcept;
 
-// Bytes that follow the header, whether or not the request is valid: WRITE's; with extended headers, those
-// that PAYLOAD_LEN announces, on any command.
+// Bytes that follow the header, whether or not the request is valid: WRITE's, whatever its flags; with
+// extended headers, also those that PAYLOAD_LEN announces, on any command.
 [[nodiscard]] std::uint64_t payload_length(const request&, reply_mode = reply_mode::simple) noexcept;
 
 // A payload so long that it is not even read and thrown away: drop the connection,

@@ -107,9 +107,11 @@ class Extended(served.Facts):
                 self._assert_refused(EPERM, client.write, 0, bytes(length))
                 self.assertEqual(len(client.read(0, 1000)[0]), 1000)
 
-    def a_write_without_payload_len_is_refused(self):
+    def a_write_without_payload_len_as_qemu_sends_it_is_a_write(self):
         with self.serve(self.image(MIB)) as server, ExtendedClient(server) as client:
-            self._assert_refused(EINVAL, client.ask, WRITE, 0, 512)
+            client.ask(WRITE, 7, 512, 0, b"q" * 512)
+            self.assertEqual(client.read(7, 512)[0], b"q" * 512)
+            self._assert_refused(ENOSPC, client.ask, WRITE, MIB, 4096, 0, bytes(4096))
             self.assertEqual(len(client.read(0, 1000)[0]), 1000)
 
     # BLOCK_STATUS

@@ -1,5 +1,7 @@
 #include "server/server.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <boost/asio/post.hpp>
 #include <chrono>
@@ -9,6 +11,7 @@
 #include <new>
 #include <utility>
 
+#include "server/descriptor_limit.hpp"
 #include "server/log.hpp"
 
 namespace aionbd::server {
@@ -27,6 +30,10 @@ constexpr std::chrono::milliseconds accept_pause{100};
 
 // What requests that are in the kernel, or a long zeroing, get once their client was cut off at a stop.
 constexpr std::chrono::seconds cut_off_grace{5};
+
+// After so many clients have gone, what the heap still holds of them is given back to the system. It would be
+// kept for the next ones for good, wherever anything that lives on lies behind it.
+constexpr unsigned ends_between_trims = 1024;
 
 connection_limits limits_of(const config& settings) {
   return {.handshake_timeout = settings.handshake_timeout,
@@ -52,7 +59,9 @@ server::server(const config& settings, exports& served)
       }()),
       listeners_(open_listeners(main_, settings, files_)),
       signals_(main_, SIGTERM, SIGINT),
-      drain_deadline_(main_) {}
+      drain_deadline_(main_) {
+  allow_descriptors(settings.connections_max, settings.threads);
+}
 
 void server::run() {
   blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
@@ -189,6 +198,7 @@ void server::for_each_connection(void (connection::*act)()) {
 
 void server::on_ended(const peer_address& who, counted_loop& home) {
   --home.clients;
+  if (++ended_ % ends_between_trims == 0) ::malloc_trim(0);
   if (admission_.leave(who) == 0 && stopping_) asio::post(main_, [this] { finish(); });
 }
 

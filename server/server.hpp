@@ -70,6 +70,7 @@ class server {
   boost::asio::steady_timer drain_deadline_;
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
+  std::atomic<unsigned> ended_ = 0;
   std::atomic<bool> stopping_ = false;
 };
 

@@ -132,6 +132,12 @@ PYTHON
 
 step "Packages"
 install_missing_packages "${build_packages[@]}" "${test_packages[@]}"
+if [[ -z $quick ]]; then
+  step "Clients of Debian 13"
+  # Not everybody's apt reaches it. The tests that need it are then skipped, which the summary tells.
+  tests/integration/debian13.sh build/debian13 ||
+    echo "Their tests will be skipped: 'integration: newer_clients'."
+fi
 for preset in "${presets[@]}"; do build_preset "$preset"; done
 if [[ -n $tidy ]]; then run_tidy; fi
 

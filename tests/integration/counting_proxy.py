@@ -3,6 +3,7 @@ import socket
 import threading
 
 PIECE = 1 << 20
+BEGINNING = 64 << 10
 
 
 class CountingProxy:
@@ -13,6 +14,7 @@ class CountingProxy:
         self._target = server.socket_path
         self._lock = threading.Lock()
         self._bytes = 0
+        self.beginning = b""  # of what clients sent, those of several one after another
         self._threads = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(path)
@@ -37,15 +39,17 @@ class CountingProxy:
                 return  # The block has ended.
             server = socket.socket(socket.AF_UNIX)
             server.connect(self._target)
-            self._start(self._forward, client, server)
-            self._start(self._forward, server, client)
+            self._start(self._forward, client, server, True)
+            self._start(self._forward, server, client, False)
 
-    def _forward(self, source, target):
+    def _forward(self, source, target, is_from_client):
         buffer = memoryview(bytearray(PIECE))
         try:
             while count := source.recv_into(buffer):
                 with self._lock:
                     self._bytes += count
+                    if is_from_client and len(self.beginning) < BEGINNING:
+                        self.beginning += buffer[:min(count, BEGINNING)]
                 target.sendall(buffer[:count])
             target.shutdown(socket.SHUT_WR)
         except OSError:

@@ -83,6 +83,13 @@ class Listening(served.Facts):
         with self._start("--listen", f"127.0.0.1:{port}", image):
             client.close()
 
+    def cve_2013_6410_an_address_that_begins_like_ours_is_another_one(self):
+        with self._start("--listen", "127.0.0.1:0", self.image(MIB)) as server:
+            for other in ("127.0.0.10", "127.0.0.11", "127.0.0.100"):
+                with self.assertRaises(ConnectionRefusedError):
+                    socket.create_connection((other, server.port)).close()
+            self.assertEqual(self._size_at(server.uri), MIB)
+
     # Unix sockets
 
     def a_unix_socket_alone_opens_no_tcp_port(self):

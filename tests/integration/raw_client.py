@@ -33,12 +33,12 @@ def write(data, cookie=0, offset=0, flags=0):
 class RawClient:
     def __init__(self, server, flags=FIXED_NEWSTYLE | NO_ZEROES, receive_buffer=None):
         """Connects and answers the greeting; flags None: not even that."""
-        unix = "unix:" in server.log()
-        self.socket = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
+        family, address = server.address
+        self.socket = socket.socket(family)
         self.socket.settimeout(20)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(server.socket_path if unix else ("127.0.0.1", server.port))
+        self.socket.connect(address)
         if flags is not None:
             self.greeting = self.receive(18)
             self.send(struct.pack(">I", flags))

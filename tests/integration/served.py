@@ -7,6 +7,7 @@
 A file of tests has one class derived from Facts; each of its public methods is a fact.
 """
 import contextlib
+import functools
 import mmap
 import os
 import re
@@ -87,6 +88,13 @@ class Server:
     def port(self):
         return int(re.search(r"listening on 127\.0\.0\.1:(\d+)", self.log()).group(1))
 
+    @functools.cached_property
+    def address(self):
+        """(family, address) for a socket, of whichever it listens on."""
+        if "listening on unix:" in self.log():
+            return socket.AF_UNIX, self.socket_path
+        return socket.AF_INET, ("127.0.0.1", self.port)
+
     @property
     def uri(self):
         unix = re.search(r"listening on unix:(.*)", self.log())
@@ -132,6 +140,10 @@ class Server:
         """A line of /proc/PID/status, in bytes."""
         text = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         return int(re.search(rf"{field}:\s+(\d+) kB", text).group(1)) * KIB
+
+    def descriptors(self):
+        """How many it has."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def descriptors_of(self, path):
         """The flags of each descriptor that has this file open."""

@@ -41,6 +41,20 @@ class Stopping(served.Facts):
             server.expect_end(0)
             self.assertLess(time.monotonic() - began, 5)
 
+    def cve_2015_0847_a_signal_in_the_middle_of_anything_is_harmless(self):
+        image = self.image(MIB)
+        for delay in range(12):
+            with self.serve(image, "--threads", 2) as server:
+                clients = [RawClient.in_transmission(server) for _ in range(4)] + [RawClient(server)]
+                for client in clients[:4]:
+                    client.send(write(bytes(4096), offset=0) * 50 + request(READ, length=65536) * 50)
+                time.sleep(delay / 1000)
+                server.signal(signal.SIGTERM)
+                for client in clients:
+                    client.receive_rest()
+                    client.close()
+                server.expect_end(0)
+
     def idle_clients_do_not_delay_the_end(self):
         with self.serve(self.image(MIB)) as server:
             clients = [RawClient.in_transmission(server) for _ in range(3)]

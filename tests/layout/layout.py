@@ -317,6 +317,59 @@ def code_is_formatted_by_clang_format(tree):
             yield f"{path}"
 
 
+# --- Tests ------------------------------------------------------------------------------------------------------
+
+RULES_OF_THE_PROTOCOL = range(1, 39)
+# These speak of what happens before a mode of replies is agreed (1, 9, 10), or of sockets and files (37, 38).
+RULES_BEFORE_ANY_MODE = {1, 9, 10, 37, 38}
+MODES = ("simple", "structured", "extended")
+DEFECTS = """
+    2005-3534 2011-1925 2013-6410 2013-7441 2015-0847 2022-26495 2022-26496 2017-7539 2017-9524 2017-15118 2017-15119
+    2020-10761 2024-7409 2019-14850 2019-14851 2021-3716 2025-47711 2025-47712
+""".split()
+DEFECTS_WITHOUT_A_NUMBER = ("unadvertised fast zero", "more than 64 mib", "payload of 33 mib", "connection limit")
+
+
+def names_of_tests(tree):
+    """Each with the tags behind it, in lower case, with blanks for all that holds words together."""
+    for path in files(tree, "tests", suffixes={".cpp", ".py"}):
+        pattern = r'TEST_CASE\(\s*("[^"]*"(?:,\s*"[^"]*")?)' if path.suffix == ".cpp" else r"(?m)^    def ([a-z]\w*)\(self\)"
+        for name in re.findall(pattern, text_of(tree, path)):
+            yield " ".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def _modes_in(name):
+    return set(MODES) if "every mode" in name else {mode for mode in MODES if mode in name.split()}
+
+
+_WHAT_MUST_BE_TESTED = "\n".join(
+    [f'TEST_CASE("rule {number}: x", "[simple][structured][extended]") {{' for number in RULES_OF_THE_PROTOCOL] +
+    [f'TEST_CASE("CVE-{number}: x") {{' for number in DEFECTS] +
+    [f'TEST_CASE("defect: {words.replace(" ", "_")}") {{' for words in DEFECTS_WITHOUT_A_NUMBER])
+
+
+@rule(breaks=[{"tests/a_test.cpp": _WHAT_MUST_BE_TESTED.replace("rule 7:", "rule 70:")},
+              {"tests/a_test.cpp": _WHAT_MUST_BE_TESTED.replace('24: x", "[simple]', '24: x", "')},
+              {"tests/a_test.cpp": _WHAT_MUST_BE_TESTED.replace("CVE-2005-3534", "CVE-2005-353")},
+              {"tests/a_test.cpp": _WHAT_MUST_BE_TESTED.replace("connection_limit", "limit")}],
+      keeps=[{"tests/a_test.cpp": _WHAT_MUST_BE_TESTED},
+             {"tests/a_test.cpp": _WHAT_MUST_BE_TESTED.replace("rule 7:", "rule 70:"),
+              "tests/b_test.py": "    def rule_7_holds_in_every_mode(self):\n"}])
+def every_rule_and_every_defect_has_a_test_named_after_it(tree):
+    """The rules of the protocol in each mode of replies, and what other servers did wrong."""
+    names = list(names_of_tests(tree))
+    for number in RULES_OF_THE_PROTOCOL:
+        named = [name for name in names if re.search(rf"\brule {number}\b", name)]
+        if not named:
+            yield f"rule {number} has no test"
+        elif number not in RULES_BEFORE_ANY_MODE:
+            missing = set(MODES).difference(*map(_modes_in, named))
+            yield from (f"rule {number} has no test with {mode} replies" for mode in sorted(missing))
+    for words in [f"cve {number.replace('-', ' ')}" for number in DEFECTS] + list(DEFECTS_WITHOUT_A_NUMBER):
+        if not any(re.search(rf"\b{words}\b", name) for name in names):
+            yield f"'{words}' has no test"
+
+
 # --- The program ------------------------------------------------------------------------------------------------
 
 def complaints(name, tree):

@@ -373,7 +373,7 @@ TEST_CASE("CVE-2011-1925: nothing_is_chosen_while_negotiation_fails") {
   }
 }
 
-TEST_CASE("CVE-2013-7441, CVE-2017-9524: a_client_may_leave_at_any_byte") {
+TEST_CASE("CVE-2013-7441, CVE-2017-7539, CVE-2017-9524: a_client_may_leave_at_any_byte") {
   const byte_vector said =
       joined(joined(flags_request(both), option_request(3)), go_request("one", {1, 2, 3}));
   for (std::size_t length = 0; length <= said.size(); ++length) {

@@ -31,7 +31,7 @@ std::chrono::milliseconds time_since(std::chrono::steady_clock::time_point begin
 
 }  // namespace
 
-TEST_CASE("rule 33: a_disconnect_ends_the_session_in_good_order") {
+TEST_CASE("rule 33: a_disconnect_ends_the_session_in_good_order", "[simple]") {
   served_loop on;
   served_session with(on);
   with.peer.send(disconnect());
@@ -39,7 +39,7 @@ TEST_CASE("rule 33: a_disconnect_ends_the_session_in_good_order") {
   CHECK(with.peer.is_at_end());
 }
 
-TEST_CASE("rule 33: what_is_in_flight_at_a_disconnect_is_finished_and_answered") {
+TEST_CASE("rule 33: what_is_in_flight_at_a_disconnect_is_finished_and_answered", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);
   const byte_vector content = pattern(100'000);
@@ -53,7 +53,7 @@ TEST_CASE("rule 33: what_is_in_flight_at_a_disconnect_is_finished_and_answered")
   CHECK((read_file(on.path, 5, content.size()) == content));
 }
 
-TEST_CASE("rule 33: what_follows_a_disconnect_is_not_answered") {
+TEST_CASE("rule 33: what_follows_a_disconnect_is_not_answered", "[simple]") {
   served_loop on;
   served_session with(on);
   with.peer.send(joined(joined(disconnect(), read_request(1, 0, 512)), write_request(2, 0, pattern(512))));
@@ -62,14 +62,14 @@ TEST_CASE("rule 33: what_follows_a_disconnect_is_not_answered") {
   CHECK(read_file(on.path, 0, 512) == byte_vector(512));
 }
 
-TEST_CASE("rule 33: a_client_that_closes_without_a_word_ends_the_session") {
+TEST_CASE("rule 33: a_client_that_closes_without_a_word_ends_the_session", "[simple]") {
   served_loop on;
   served_session with(on);
   with.peer.close();
   CHECK(with.why() == end_of_stream);
 }
 
-TEST_CASE("rule 33: a_client_that_sends_no_more_still_gets_its_replies") {
+TEST_CASE("rule 33: a_client_that_sends_no_more_still_gets_its_replies", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);
   with.peer.send(large_reads());
@@ -79,7 +79,7 @@ TEST_CASE("rule 33: a_client_that_sends_no_more_still_gets_its_replies") {
   CHECK(with.why() == end_of_stream);
 }
 
-TEST_CASE("rule 33: a_client_that_closes_with_requests_in_flight_takes_nothing_down") {
+TEST_CASE("rule 33: a_client_that_closes_with_requests_in_flight_takes_nothing_down", "[simple]") {
   served_loop on({.size = 64 * MiB});
   SECTION("reads") {
     served_session with(on);
@@ -152,7 +152,7 @@ TEST_CASE("a_client_that_goes_while_the_session_lingers_ends_it_at_once") {
   CHECK(!with.why());
 }
 
-TEST_CASE("rule 35: a_session_that_is_idle_ends_when_it_is_stopped") {
+TEST_CASE("rule 35: a_session_that_is_idle_ends_when_it_is_stopped", "[simple]") {
   served_loop on;
   served_session with(on);
   on.settle();
@@ -161,7 +161,7 @@ TEST_CASE("rule 35: a_session_that_is_idle_ends_when_it_is_stopped") {
   (void)with.why();
 }
 
-TEST_CASE("rule 35: a_session_that_stops_in_the_middle_of_a_header_ends") {
+TEST_CASE("rule 35: a_session_that_stops_in_the_middle_of_a_header_ends", "[simple]") {
   served_loop on;
   served_session with(on);
   with.peer.send(std::span<const std::byte>(read_request(1, 0, 512)).first(20));
@@ -171,7 +171,7 @@ TEST_CASE("rule 35: a_session_that_stops_in_the_middle_of_a_header_ends") {
   (void)with.why();
 }
 
-TEST_CASE("rule 35: what_is_in_flight_finishes_and_what_comes_is_refused_with_eshutdown") {
+TEST_CASE("rule 35: what_is_in_flight_finishes_and_what_comes_is_refused_with_eshutdown", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);
   with.peer.send(large_reads());
@@ -190,7 +190,7 @@ TEST_CASE("rule 35: what_is_in_flight_finishes_and_what_comes_is_refused_with_es
   CHECK((read_file(on.path, 0, 9000) == byte_vector(9000)));
 }
 
-TEST_CASE("rule 35: a_write_whose_payload_is_on_its_way_is_outstanding") {
+TEST_CASE("rule 35: a_write_whose_payload_is_on_its_way_is_outstanding", "[simple]") {
   served_loop on;
   served_session with(on);
   const byte_vector asked = write_request(1, 0, pattern(9000));
@@ -207,7 +207,7 @@ TEST_CASE("rule 35: a_write_whose_payload_is_on_its_way_is_outstanding") {
 
 // What was sent to a Unix socket lies with the peer already. On TCP it may still be on its way, which the
 // test a_reply_on_its_way_arrives_whole_though_its_client_goes_on_asking is about.
-TEST_CASE("rule 35: on_a_unix_socket_replies_outlive_the_session_that_sent_them") {
+TEST_CASE("rule 35: on_a_unix_socket_replies_outlive_the_session_that_sent_them", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);
   with.peer.send(large_reads());
@@ -218,7 +218,7 @@ TEST_CASE("rule 35: on_a_unix_socket_replies_outlive_the_session_that_sent_them"
   (void)with.why();
 }
 
-TEST_CASE("rule 35: more_refusals_than_there_are_slots_do_not_keep_a_stopping_session") {
+TEST_CASE("rule 35: more_refusals_than_there_are_slots_do_not_keep_a_stopping_session", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on, {.limits = {.requests_max = 8}});
   with.peer.send(large_reads());

@@ -127,7 +127,7 @@ TEST_CASE("a_single_request_that_is_larger_than_the_limit_is_served") {
   CHECK((with.peer.receive(reply_size + 32 * MiB) == simple_reply(2, nbd::ok, content)));
 }
 
-TEST_CASE("rule 34: a_client_that_does_not_read_is_not_read_from_until_it_does") {
+TEST_CASE("rule 34: a_client_that_does_not_read_is_not_read_from_until_it_does", "[simple]") {
   served_loop on;
   served_session with(on, {.limits = {.requests_max = 16, .in_flight_bytes_max = MiB}});
   const std::size_t count = 40'000;
@@ -140,7 +140,7 @@ TEST_CASE("rule 34: a_client_that_does_not_read_is_not_read_from_until_it_does")
   CHECK(answers_are_taken(with, on, all, taken) == count * (reply_size + 1024));
 }
 
-TEST_CASE("rule 34: writes_of_a_client_that_does_not_read_stop_as_well") {
+TEST_CASE("rule 34: writes_of_a_client_that_does_not_read_stop_as_well", "[simple]") {
   served_loop on({.size = 4 * MiB});
   served_session with(on, {.limits = {.requests_max = 8, .in_flight_bytes_max = MiB}, .send_buffer = 1});
   const byte_vector all =
@@ -151,7 +151,7 @@ TEST_CASE("rule 34: writes_of_a_client_that_does_not_read_stop_as_well") {
   CHECK(answers_are_taken(with, on, all, taken) == 2000 * reply_size);
 }
 
-TEST_CASE("rule 34: refusals_of_a_client_that_does_not_read_stop_as_well") {
+TEST_CASE("rule 34: refusals_of_a_client_that_does_not_read_stop_as_well", "[simple]") {
   served_loop on;
   served_session with(on, {.limits = {.requests_max = 8}, .send_buffer = 1});
   const std::size_t count = 60'000;

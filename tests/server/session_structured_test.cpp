@@ -120,7 +120,7 @@ TEST_CASE("many_sparse_reads_at_once_are_each_answered_whole") {
   CHECK(talk.says_nothing_more());
 }
 
-TEST_CASE("rule 23: df_is_one_chunk_up_to_the_largest_payload") {
+TEST_CASE("rule 23: df_is_one_chunk_up_to_the_largest_payload", "[structured][extended]") {
   dialogue talk(each_mode(), {.size = 64 * MiB});
   write_file(talk.on.path, 100'000, pattern(100'000));
   const auto reply = talk.client.ask(nbd::read, 0, 32 * MiB, nbd::df);
@@ -166,7 +166,7 @@ TEST_CASE("structured_writes_trims_zeroes_and_flushes_are_answered_by_one_empty_
   CHECK(talk.says_nothing_more());
 }
 
-TEST_CASE("rule 13: structured_requests_past_the_end_are_refused_with_a_sentence") {
+TEST_CASE("rule 13: structured_requests_past_the_end_are_refused_with_a_sentence", "[structured][extended]") {
   dialogue talk(each_mode());
   CHECK(talk.client.ask_to_write(MiB - 1, pattern(2)).error() == nbd::enospc);
   CHECK(talk.client.ask(nbd::write_zeroes, MiB, 1).error() == nbd::enospc);
@@ -177,7 +177,7 @@ TEST_CASE("rule 13: structured_requests_past_the_end_are_refused_with_a_sentence
   CHECK(talk.goes_on());
 }
 
-TEST_CASE("rule 13: structured_changes_of_a_read_only_export_are_eperm") {
+TEST_CASE("rule 13: structured_changes_of_a_read_only_export_are_eperm", "[structured][extended]") {
   dialogue talk(each_mode(), {.read_only = true});
   CHECK(talk.client.ask_to_write(0, pattern(100)).error() == nbd::eperm);
   const auto trim = talk.client.ask(nbd::trim, 0, 512);
@@ -188,7 +188,7 @@ TEST_CASE("rule 13: structured_changes_of_a_read_only_export_are_eperm") {
   CHECK(talk.goes_on());
 }
 
-TEST_CASE("rule 14: the_payload_of_a_refused_structured_write_is_drained") {
+TEST_CASE("rule 14: the_payload_of_a_refused_structured_write_is_drained", "[structured][extended]") {
   dialogue talk(each_mode());
   for (const std::size_t length : {1U, 4096U, 300'000U, 2U << 20}) {
     CAPTURE(length);
@@ -201,7 +201,7 @@ TEST_CASE("rule 14: the_payload_of_a_refused_structured_write_is_drained") {
   CHECK(talk.on.loop.buffers.buffers_out() == 0);
 }
 
-TEST_CASE("rule 15: structured_requests_of_no_length_are_answered") {
+TEST_CASE("rule 15: structured_requests_of_no_length_are_answered", "[structured][extended]") {
   dialogue talk(each_mode());
   for (const std::uint16_t command : {nbd::read, nbd::trim, nbd::write_zeroes}) {
     for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{777}, MiB}) {
@@ -216,7 +216,7 @@ TEST_CASE("rule 15: structured_requests_of_no_length_are_answered") {
   CHECK(talk.goes_on());
 }
 
-TEST_CASE("rule 26: a_structured_write_without_space_is_enospc") {
+TEST_CASE("rule 26: a_structured_write_without_space_is_enospc", "[structured][extended]") {
   dialogue talk(each_mode());
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
@@ -246,7 +246,7 @@ TEST_CASE("block_status_tells_data_from_holes_and_unwritten_space") {
   CHECK(talk.client.ask(nbd::block_status, 0, 512 * KiB).extents() == pieces{{512 * KiB, hole}});
 }
 
-TEST_CASE("rule 24: req_one_gives_one_extent_no_longer_than_the_request") {
+TEST_CASE("rule 24: req_one_gives_one_extent_no_longer_than_the_request", "[structured][extended]") {
   dialogue talk(each_mode());
   write_file(talk.on.path, 0, pattern(64 * KiB));
   const std::uint32_t hole = nbd::is_hole | nbd::is_zero;
@@ -302,7 +302,7 @@ TEST_CASE("rule 31: structured_reads_agree_with_block_status_after_every_change"
 }
 
 // What a long list of extents may take is half a mebibyte of the budget.
-TEST_CASE("rule 34: answers_to_block_status_are_charged_to_the_budget") {
+TEST_CASE("rule 34: answers_to_block_status_are_charged_to_the_budget", "[structured][extended]") {
   dialogue talk(each_mode(), {}, {.limits = {.in_flight_bytes_max = 2 * MiB}});
   packet all;
   for (std::uint64_t i = 0; i < 100; ++i) all.append(talk.client.header(nbd::block_status, 7, 0, MiB));
@@ -321,7 +321,7 @@ TEST_CASE("rule 34: answers_to_block_status_are_charged_to_the_budget") {
   CHECK(poor.client.ask(nbd::block_status, 0, MiB).extents().size() == 1);
 }
 
-TEST_CASE("rule 34: a_client_that_does_not_fetch_its_extents_is_not_read_from") {
+TEST_CASE("rule 34: a_client_that_does_not_fetch_its_extents_is_not_read_from", "[structured][extended]") {
   dialogue talk(each_mode(), {}, {.limits = {.in_flight_bytes_max = 2 * MiB}, .send_buffer = 4096});
   const byte_vector one = talk.client.header(nbd::block_status, 7, 0, MiB);
   std::size_t sent = 0;
@@ -372,14 +372,14 @@ TEST_CASE("rule 21: a_structured_conversation_may_be_cut_at_every_byte") {
   }
 }
 
-TEST_CASE("rule 33: a_disc_ends_a_structured_session") {
+TEST_CASE("rule 33: a_disc_ends_a_structured_session", "[structured][extended]") {
   dialogue talk(each_mode());
   talk.client.send(talk.client.header(nbd::disc, 1, 0, 0));
   CHECK(talk.with.peer.is_at_end());
   CHECK_FALSE(talk.with.why());
 }
 
-TEST_CASE("rule 35: a_structured_request_during_a_stop_is_eshutdown") {
+TEST_CASE("rule 35: a_structured_request_during_a_stop_is_eshutdown", "[structured][extended]") {
   dialogue talk(each_mode());
   // Of a write only the beginning is there: it keeps the session from ending at once.
   const byte_vector write = talk.client.write(1, 0, pattern(1000));

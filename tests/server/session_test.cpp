@@ -73,7 +73,7 @@ TEST_CASE("a_wrong_magic_ends_the_session") {
   CHECK(with.why() == protocol::protocol_errc::bad_magic);
 }
 
-TEST_CASE("rule 13: past_the_end_reads_and_trims_are_einval_and_writes_are_enospc") {
+TEST_CASE("rule 13: past_the_end_reads_and_trims_are_einval_and_writes_are_enospc", "[simple]") {
   const std::uint64_t size = 10'000;
   served_loop on({.size = size});
   served_session with(on);
@@ -94,7 +94,7 @@ TEST_CASE("rule 13: past_the_end_reads_and_trims_are_einval_and_writes_are_enosp
   CHECK(goes_on(with, on));
 }
 
-TEST_CASE("rule 13: up_to_the_end_everything_is_served") {
+TEST_CASE("rule 13: up_to_the_end_everything_is_served", "[simple]") {
   const std::uint64_t size = 10'000;
   served_loop on({.size = size});
   served_session with(on);
@@ -108,7 +108,7 @@ TEST_CASE("rule 13: up_to_the_end_everything_is_served") {
   CHECK(read_file(on.path, size - 1, 1) == byte_vector(1));
 }
 
-TEST_CASE("rule 13: changes_to_a_read_only_export_are_eperm") {
+TEST_CASE("rule 13: changes_to_a_read_only_export_are_eperm", "[simple]") {
   served_loop on({.read_only = true});
   served_session with(on);
   CHECK(error_of(with, write_request(1, 0, byte_vector(5000))) == nbd::eperm);
@@ -118,7 +118,7 @@ TEST_CASE("rule 13: changes_to_a_read_only_export_are_eperm") {
   CHECK(goes_on(with, on));
 }
 
-TEST_CASE("rule 14: a_refused_writes_payload_is_drained_and_the_connection_goes_on") {
+TEST_CASE("rule 14: a_refused_writes_payload_is_drained_and_the_connection_goes_on", "[simple]") {
   served_loop on({.size = 64 * MiB});
   served_session with(on);
   for (const std::size_t length :
@@ -132,7 +132,7 @@ TEST_CASE("rule 14: a_refused_writes_payload_is_drained_and_the_connection_goes_
   CHECK(on.loop.buffers.buffers_out() == 0);
 }
 
-TEST_CASE("rule 14: draining_takes_no_memory_by_the_payloads_length") {
+TEST_CASE("rule 14: draining_takes_no_memory_by_the_payloads_length", "[simple]") {
   served_loop on({.size = 128 * MiB});
   served_session with(on);
   with.peer.send(request(nbd::write, 1, 0, 64 * MiB));
@@ -146,7 +146,7 @@ TEST_CASE("rule 14: draining_takes_no_memory_by_the_payloads_length") {
   CHECK(with.peer.receive(reply_size) == simple_reply(1, nbd::einval));
 }
 
-TEST_CASE("rule 14: past_64_MiB_of_payload_the_connection_is_dropped") {
+TEST_CASE("rule 14: past_64_MiB_of_payload_the_connection_is_dropped", "[simple]") {
   served_loop on;
   served_session with(on);
   with.peer.send(request(nbd::write, 1, 0, 64 * MiB + 1));
@@ -156,7 +156,7 @@ TEST_CASE("rule 14: past_64_MiB_of_payload_the_connection_is_dropped") {
 
 // The slot still pointed at the buffer of the request before, which the pool had given back to the system by
 // then, or to another request.
-TEST_CASE("rule 14: a_refused_payload_does_not_land_in_the_buffer_of_an_earlier_write") {
+TEST_CASE("rule 14: a_refused_payload_does_not_land_in_the_buffer_of_an_earlier_write", "[simple]") {
   served_loop on({.size = 16 * MiB});
   served_session with(on);
   CHECK(error_of(with, write_request(1, 0, pattern(3 * MiB))) == nbd::ok);
@@ -164,7 +164,7 @@ TEST_CASE("rule 14: a_refused_payload_does_not_land_in_the_buffer_of_an_earlier_
   CHECK(goes_on(with, on));
 }
 
-TEST_CASE("rule 15: requests_of_no_length_are_answered") {
+TEST_CASE("rule 15: requests_of_no_length_are_answered", "[simple]") {
   served_loop on;
   served_session with(on);
   for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{513}, MiB}) {
@@ -262,7 +262,7 @@ TEST_CASE("rule 19: cookies_may_repeat_and_come_back_as_they_were") {
   CHECK(goes_on(with, on));
 }
 
-TEST_CASE("rule 26: a_disk_error_is_eio_to_the_client_and_itself_in_the_log") {
+TEST_CASE("rule 26: a_disk_error_is_eio_to_the_client_and_itself_in_the_log", "[simple]") {
   served_loop on;
   served_session with(on);
   REQUIRE(::truncate(on.path.c_str(), 4096) == 0);  // underneath us: the rest cannot be read any more
@@ -271,7 +271,7 @@ TEST_CASE("rule 26: a_disk_error_is_eio_to_the_client_and_itself_in_the_log") {
   CHECK(goes_on(with, on));
 }
 
-TEST_CASE("rule 26: a_file_that_may_not_grow_so_far_is_enospc") {
+TEST_CASE("rule 26: a_file_that_may_not_grow_so_far_is_enospc", "[simple]") {
   served_loop on;
   served_session with(on);
   rlimit before{};

@@ -295,7 +295,7 @@ TEST_CASE("the_next_write_to_a_place_goes_on_after_a_failed_one") {
   CHECK(world.disk.image()[100] == std::byte{2});
 }
 
-TEST_CASE("a_write_that_was_answered_before_a_flush_came_survives_a_power_cut_after_it") {
+TEST_CASE("rule 27: a_write_that_was_answered_before_a_flush_came_survives_a_power_cut_after_it") {
   for (const auto& [offset, length] :
        {std::pair{512U, 512U}, std::pair{700U, 900U}, std::pair{8000U, 250U}}) {
     device_world world(shape_of(8192 + 100, 8192, 512));
@@ -311,7 +311,7 @@ TEST_CASE("a_write_that_was_answered_before_a_flush_came_survives_a_power_cut_af
   }
 }
 
-TEST_CASE("a_durable_write_survives_a_power_cut_without_a_flush") {
+TEST_CASE("rule 28: a_durable_write_survives_a_power_cut_without_a_flush") {
   for (const auto& [offset, length] : {std::pair{512U, 512U}, std::pair{700U, 900U}, std::pair{8000U, 250U},
                                        std::pair{8192U, 10U}, std::pair{7680U, 612U}}) {
     device_world world(shape_of(8192 + 100, 8192, 512));
@@ -322,7 +322,7 @@ TEST_CASE("a_durable_write_survives_a_power_cut_without_a_flush") {
   }
 }
 
-TEST_CASE("a_failed_sync_is_told_to_every_client_once_on_its_next_flush") {
+TEST_CASE("rule 29: a_failed_sync_is_told_to_every_client_once_on_its_next_flush") {
   device_world world(shape_of(8192, 8192, 512));
   std::vector<sync_witness> witnesses(3, world.device.new_witness());
   const auto flush_of = [&](sync_witness& witness) {

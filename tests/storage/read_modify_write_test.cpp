@@ -111,7 +111,7 @@ TEST_CASE("only_the_blocks_at_the_edges_are_read_and_everything_is_written_at_on
   }
 }
 
-TEST_CASE("a_durable_unaligned_write_is_durable_in_the_write") {
+TEST_CASE("rule 28: a_durable_unaligned_write_is_durable_in_the_write") {
   unaligned_write world(512, 8192, 700, 900);
   world.start(true);
   world.finish();

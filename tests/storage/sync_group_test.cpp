@@ -69,7 +69,7 @@ TEST_CASE("flushes_that_come_while_a_sync_runs_share_the_next_one") {
   CHECK(disk.count(io_op::sync) == 2);
 }
 
-TEST_CASE("a_flush_that_comes_while_a_sync_runs_is_not_answered_by_that_one") {
+TEST_CASE("rule 27: a_flush_that_comes_while_a_sync_runs_is_not_answered_by_that_one") {
   for (std::uint64_t seed = 0; seed < 20; ++seed) {
     fake_disk disk(shape, seed);
     fake_queue queue(disk);
@@ -148,7 +148,7 @@ TEST_CASE("a_failed_sync_fails_all_flushes_it_was_for_and_none_after_it") {
   CHECK_FALSE(later.failure);
 }
 
-TEST_CASE("each_witness_hears_of_a_failed_sync_once") {
+TEST_CASE("rule 29: each_witness_hears_of_a_failed_sync_once") {
   fake_disk disk(shape, 1);
   fake_queue queue(disk);
   sync_group group(fake_disk::direct_fd);

@@ -80,7 +80,7 @@ TEST_CASE("zeroing_whole_blocks_is_one_hole") {
   CHECK(world.is_zeroed(8192, 16384));
 }
 
-TEST_CASE("zeroing_that_keeps_space_allocated_makes_no_hole") {
+TEST_CASE("rule 30: zeroing_that_keeps_space_allocated_makes_no_hole") {
   zeroing_world world(capable_shape());
   device_request request(world.device, operation_kind::write_zeroes, 8192, 16384);
   request.op.keep_allocated = true;
@@ -182,7 +182,7 @@ TEST_CASE("any_other_failure_of_a_hole_is_told_and_nothing_else_is_tried") {
   CHECK(world.disk.log().back().op == io_op::punch_hole);
 }
 
-TEST_CASE("zeroing_that_must_be_fast_is_refused_before_anything_is_changed") {
+TEST_CASE("rule 30: zeroing_that_must_be_fast_is_refused_before_anything_is_changed") {
   geometry shape = capable_shape();
   shape.can_punch_hole = shape.can_zero_range = false;
   zeroing_world world(shape);
@@ -221,7 +221,7 @@ TEST_CASE("zeroing_that_must_be_fast_uses_what_is_fast") {
   CHECK(world.is_zeroed(1000, 20000));
 }
 
-TEST_CASE("only_a_request_that_must_be_fast_is_ever_refused_as_unsupported") {
+TEST_CASE("rule 30: only_a_request_that_must_be_fast_is_ever_refused_as_unsupported") {
   for (const bool keep_allocated : {false, true}) {
     geometry shape = capable_shape();
     shape.can_punch_hole = shape.can_zero_range = false;
@@ -234,7 +234,7 @@ TEST_CASE("only_a_request_that_must_be_fast_is_ever_refused_as_unsupported") {
   }
 }
 
-TEST_CASE("a_trim_touches_only_the_whole_blocks_inside_it") {
+TEST_CASE("rule 31: a_trim_touches_only_the_whole_blocks_inside_it") {
   zeroing_world world(capable_shape());
   device_request trim(world.device, operation_kind::trim, 1000, 20000);
   world.carry_out(trim);
@@ -291,7 +291,7 @@ TEST_CASE("a_trim_that_cannot_be_done_succeeds_and_changes_nothing") {
   CHECK(world.disk.image() == world.before);
 }
 
-TEST_CASE("durable_zeroing_and_durable_trims_end_after_a_sync_of_all_they_did") {
+TEST_CASE("rule 28: durable_zeroing_and_durable_trims_end_after_a_sync_of_all_they_did") {
   for (const operation_kind kind : {operation_kind::write_zeroes, operation_kind::trim}) {
     zeroing_world world(capable_shape());
     device_request request(world.device, kind, 1000, 20000);

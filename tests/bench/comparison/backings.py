@@ -142,6 +142,12 @@ class Backings:
         self._undo.callback(subprocess.run, ["losetup", "--detach", device], check=False)
         return Backing(device, main.size, about="loop device, sectors of 4096 bytes")
 
+    def _make_beside_holes(self):
+        path = self._beside("beside-holes")
+        fill(path, self._size - MIB)
+        os.truncate(path, self._size)
+        return Backing(str(path), self._size)
+
     # For nbdcopy. What is read comes from memory where there is room, so that the disk has one thing to do.
 
     def _source(self, suffix, period):

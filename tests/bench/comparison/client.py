@@ -145,6 +145,7 @@ class Load:
         self.replies = Replies(self.connection, self.block)
         self.random = random.Random(settings["seed"])
         self.writing = settings["rw"] == "randwrite"
+        self.next_block = 0 if settings["rw"] == "read" else None  # one after another, or anywhere
         self.what = struct.pack(">IHH", REQUEST, FLAG_FUA if settings["fua"] else 0, WRITE if self.writing else READ)
         self.content = bytearray(self.random.randbytes(self.block))
         self.offsets = [None] * self.depth
@@ -155,9 +156,13 @@ class Load:
     def _request(self, slot, now):
         """Offsets in flight differ, so that what is written last is known."""
         blocks = self.connection.size // self.block
-        offset = self.random.randrange(blocks) * self.block
-        while offset in self.offsets:
+        if self.next_block is not None:
+            offset = self.next_block % blocks * self.block
+            self.next_block += 1
+        else:
             offset = self.random.randrange(blocks) * self.block
+            while offset in self.offsets:
+                offset = self.random.randrange(blocks) * self.block
         self.offsets[slot], self.started[slot] = offset, now
         head = self.what + struct.pack(">QQI", slot, offset, self.block)
         if not self.writing:

@@ -53,6 +53,7 @@ GOALS = (
     Goal("null 4k read", CPU, False, 0.5, "nbdkit"),
     Goal("structured 4k read", RATE, True, 0.97, "aionbd", "simple 4k read"),
     Goal("structured 256k read", RATE, True, 0.97, "aionbd", "simple 256k read"),
+    Goal("structured 256k read beside holes", RATE, True, 0.97, "aionbd", "simple 256k read beside holes"),
     Goal("tcp 4k read depth 1", RATE, True, 0.9, "aionbd", "4k read depth 1"),
     Goal("tcp 4k read depth 32", RATE, True, 0.9, "aionbd", "4k read depth 32"),
     Goal("tcp 4k write depth 32", RATE, True, 0.9, "aionbd", "4k write depth 32"),

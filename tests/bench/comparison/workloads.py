@@ -72,6 +72,10 @@ def _replies():
     for replies in ("simple", "structured"):
         yield Workload(f"{replies} 4k read", "client", "randread", depth=32, backing="tmpfs", replies=replies)
         yield Workload(f"{replies} 256k read", "client", "randread", 256 * KIB, 16, backing="tmpfs", replies=replies)
+    # Where there may be holes, structured replies make the server look for them.
+    for replies in ("simple", "structured"):
+        yield Workload(f"{replies} 256k read beside holes", "client", "read", 256 * KIB, 16, backing="beside-holes",
+                       replies=replies, note="one after another, of a file that is dense but for its last MiB")
 
 
 def _copies():

@@ -16,7 +16,7 @@ namespace aionbd::storage {
 
 namespace {
 
-constexpr std::uint32_t extents_per_call = 512;
+constexpr std::size_t extents_per_call = 512;
 
 std::error_code last_error() {
   return {errno, std::system_category()};
@@ -29,7 +29,11 @@ bool has_no_map(int error) {
 // The kernel's answer: a header with its extents behind it.
 class extent_map {
  public:
-  extent_map() : map_(new (memory_.get()) fiemap) {}
+  // Makes room for so many extents.
+  explicit extent_map(std::uint32_t count_max)
+      : count_max_(count_max),
+        memory_(std::make_unique<std::byte[]>(sizeof(fiemap) + count_max * sizeof(fiemap_extent))),
+        map_(new (memory_.get()) fiemap) {}
 
   // False with errno set when the file system has no such map.
   bool ask(int fd, std::uint64_t offset, std::uint64_t length) {
@@ -37,15 +41,16 @@ class extent_map {
     map_->fm_start = offset;
     map_->fm_length = length;
     map_->fm_flags = FIEMAP_FLAG_SYNC;
-    map_->fm_extent_count = extents_per_call;
+    map_->fm_extent_count = count_max_;
     return ::ioctl(fd, FS_IOC_FIEMAP, map_) == 0;
   }
+  bool is_full() const { return count() == count_max_; }
   std::uint32_t count() const { return map_->fm_mapped_extents; }
   const fiemap_extent& operator[](std::uint32_t index) const { return map_->fm_extents[index]; }
 
  private:
-  static constexpr std::size_t size = sizeof(fiemap) + extents_per_call * sizeof(fiemap_extent);
-  std::unique_ptr<std::byte[]> memory_ = std::make_unique<std::byte[]>(size);
+  std::uint32_t count_max_;
+  std::unique_ptr<std::byte[]> memory_;
   fiemap* map_;
 };
 
@@ -59,7 +64,8 @@ extent_kind kind_of(const fiemap_extent& mapped) {
 }
 
 std::error_code find_by_map(int fd, std::uint64_t offset, std::uint64_t end, extent_list& found) {
-  extent_map map;
+  // Of a short list, the kernel need not find more than fits.
+  extent_map map(static_cast<std::uint32_t>(std::clamp<std::size_t>(found.count_max, 1, extents_per_call)));
   std::uint64_t at = offset;
   while (at < end) {
     if (!map.ask(fd, at, end - at)) return last_error();
@@ -71,7 +77,7 @@ std::error_code find_by_map(int fd, std::uint64_t offset, std::uint64_t end, ext
       at = past;
     }
     // Fewer than there was room for: nothing but a hole is left.
-    if (map.count() < extents_per_call) break;
+    if (!map.is_full()) break;
   }
   found.append(end - at, extent_kind::hole);
   return {};

@@ -52,7 +52,8 @@ void sparse_read::start(block_device& device, operation& op) {
   lookup.op = io_op::map;
   lookup.fd = device.file_.direct;
   lookup.offset = round_down(op.offset, unit);
-  lookup.length = std::min(round_up(op.offset + op.length, unit), device.shape_.size) - lookup.offset;
+  lookup.length =
+      std::min(round_up(op.offset + op.length, unit) + lookahead, device.shape_.size) - lookup.offset;
   lookup.extents = &job->found_;
   lookup.owner = job;
   lookup.hook = &sparse_read::on_found;

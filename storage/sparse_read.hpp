@@ -17,6 +17,8 @@ class sparse_read {
   static constexpr std::uint64_t length_min = std::uint64_t{64} << 10;
   // Shorter holes are read with the data around them: each piece has a cost of its own.
   static constexpr std::uint64_t hole_length_min = std::uint64_t{16} << 10;
+  // What is looked at beyond the read, so that a pass over dense data asks once for many reads.
+  static constexpr std::uint64_t lookahead = std::uint64_t{256} << 20;
   // Of one lookup. What lies behind is taken for data.
   static constexpr std::size_t extents_max = 64;
 

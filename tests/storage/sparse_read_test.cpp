@@ -121,6 +121,15 @@ TEST_CASE("a_read_that_may_not_skip_holes_reads_everything_unasked") {
   CHECK(world.bytes_read() == mib);
 }
 
+TEST_CASE("one_look_is_enough_for_the_dense_regions_that_follow") {
+  sparse_world world(sparse_shape(8 * mib));
+  world.disk.make(hole, 7 * mib, 64 * kib);
+  for (std::uint64_t at = 0; at < 7 * mib; at += 256 * kib) CHECK(world.read(at, 256 * kib).empty());
+  CHECK(world.disk.count(io_op::map) == 1);
+  CHECK(world.read(7 * mib, mib) == extents{{64 * kib, hole}, {960 * kib, data}});
+  CHECK(world.disk.count(io_op::map) == 2);
+}
+
 TEST_CASE("a_file_without_holes_is_never_asked") {
   geometry shape = sparse_shape();
   shape.may_have_holes = false;

@@ -103,6 +103,15 @@ inline constexpr std::uint32_t err_unsup = 0x80000001, err_invalid = 0x80000003,
                                err_shutdown = 0x80000007, err_too_big = 0x80000009,
                                err_ext_header_reqd = 0x8000000a;
 
+// An export of 1 MiB that can be flushed.
+inline protocol::export_info plain_disk(std::string name) {
+  protocol::export_info result;
+  result.name = std::move(name);
+  result.size = 1U << 20U;
+  result.flags = protocol::transmission_flag::has_flags | protocol::transmission_flag::send_flush;
+  return result;
+}
+
 // How a conversation ends.
 struct ending {
   handshake::step what = handshake::step::need_bytes;

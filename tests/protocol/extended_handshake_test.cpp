@@ -17,15 +17,7 @@ constexpr unsigned payload = transmission_flag::block_status_payload;
 constexpr handshake_offers everything{true, true, true};
 constexpr std::uint32_t structured = 8, extended = 11, list_contexts = 9, set_contexts = 10;
 
-export_info disk(std::string name) {
-  export_info result;
-  result.name = std::move(name);
-  result.size = 1U << 20U;
-  result.flags = transmission_flag::has_flags | transmission_flag::send_flush;
-  return result;
-}
-
-const std::vector<export_info> two = {disk("one"), disk("two")};
+const std::vector<export_info> two = {plain_disk("one"), plain_disk("two")};
 
 script open_script(handshake_offers offers = everything, const std::vector<export_info>& exports = two) {
   script result(exports, {}, offers);
@@ -274,7 +266,7 @@ TEST_CASE("rule 12: list_is_stateless_and_an_earlier_choice_survives_it") {
 }
 
 TEST_CASE("rule 12: the_choice_holds_only_for_the_same_export_name") {
-  const std::vector<export_info> single = {disk("only")};
+  const std::vector<export_info> single = {plain_disk("only")};
   for (const std::uint32_t option : {structured, extended}) {
     script other = agreed_script(option);
     other.receives(set_contexts_request("two", {"base:allocation"})).sends(allocation_set()).sends(ack(10));

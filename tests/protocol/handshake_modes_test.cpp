@@ -11,16 +11,8 @@ using namespace aionbd::tests;
 
 namespace {
 
-export_info disk(std::string name) {
-  export_info result;
-  result.name = std::move(name);
-  result.size = 1U << 20U;
-  result.flags = transmission_flag::has_flags | transmission_flag::send_flush;
-  return result;
-}
-
-const std::vector<export_info> two = {disk("one"), disk("two")};
-const std::vector<export_info> only = {disk("only")};
+const std::vector<export_info> two = {plain_disk("one"), plain_disk("two")};
+const std::vector<export_info> only = {plain_disk("only")};
 
 reply_mode each_mode() {
   return GENERATE(reply_mode::simple, reply_mode::structured, reply_mode::extended);

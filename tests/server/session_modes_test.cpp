@@ -381,7 +381,7 @@ TEST_CASE("rule 36: a_new_sessions_write_follows_a_dead_sessions_in_every_mode",
     dead.send_write(1, 0, pattern(8 * MiB, 2 * round));
     dead.session().peer.close();
     conversation next(on, mode);
-    (void)on.run_until([&] { return on.loop.queue.outstanding() != 0; });
+    (void)on.run_until([&] { return on.loop.aio.outstanding() != 0; });
     const byte_vector last = pattern(4096, 2 * round + 1);
     REQUIRE(next.write(4096, last).error == nbd::ok);
     (void)dead.session().why();

@@ -49,7 +49,8 @@ apt_options=(
   -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none -o Acquire::Retries=2
   -o Acquire::http::Timeout=30 -o APT::Install-Recommends=false -o Debug::NoLocking=1
 )
-apt-get "${apt_options[@]}" update -qq >"$work/log" 2>&1 || give_up "$suite cannot be reached: $(tail -n 1 "$work/log")"
+apt-get "${apt_options[@]}" -o APT::Update::Error-Mode=any update -qq >"$work/log" 2>&1 ||
+  give_up "$suite cannot be reached: $(tail -n 1 "$work/log")"
 apt-get "${apt_options[@]}" install -qq --yes --download-only "${packages[@]}" >"$work/log" 2>&1 ||
   give_up "the packages cannot be had: $(tail -n 1 "$work/log")"
 

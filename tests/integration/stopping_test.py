@@ -45,8 +45,8 @@ class Stopping(served.Facts):
         image = self.image(MIB)
         for delay in range(12):
             with self.serve(image, "--threads", 2) as server:
-                clients = [RawClient.in_transmission(server) for _ in range(4)] + [RawClient(server)]
-                for client in clients[:4]:
+                clients = [RawClient.in_transmission(server) for _ in range(4)]
+                for client in clients:
                     client.send(write(bytes(4096), offset=0) * 50 + request(READ, length=65536) * 50)
                 time.sleep(delay / 1000)
                 server.signal(signal.SIGTERM)

@@ -219,7 +219,7 @@ class HostileClients(served.Facts):
             except (EOFError, ConnectionResetError):
                 return False
 
-    def a_crowd_comes_and_goes_without_being_counted_twice(self):
+    def defect_a_connection_limit_counts_down_however_a_crowd_comes_and_goes(self):
         with self.serve(self.image(MIB), "--max-connections", 4) as server:
             for _ in range(300):
                 RawClient(server, flags=None).close()

@@ -204,6 +204,33 @@ class Sandbox(served.Facts):
                 self.assertRegex(said, rf"\Aaionbd: --user: .*{complaint}.*\n\Z")
         self.assertFalse(new.exists())
 
+    def a_server_that_was_never_root_is_confined_as_well(self):
+        self.need_root()
+        self.need("setpriv")
+        # Where anybody can go: the build tree may lie in somebody's home.
+        self.sockets.chmod(0o777)
+        original, before = served.program, os.umask(0)
+        try:
+            served.program = str(self.sockets / "aionbd")
+            Path(served.program).write_bytes(Path(original).read_bytes())
+            os.chmod(served.program, 0o755)
+            image = self.sockets / "disk.img"
+            with open(image, "wb") as opened:
+                opened.truncate(8 * MIB)
+            os.chown(image, NOBODY, NOBODY)
+            demote = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            with self.serve(image, "--io", "buffered", prefix=demote) as server:
+                for status in self._threads(server.pid):
+                    self.assertEqual(status["Uid"].split(), [str(NOBODY)] * 4)
+                    self.assertEqual((status["Seccomp"], status["NoNewPrivs"], status["CapEff"]), ("2", "1", NONE))
+                self.assertIn(re.sub(r" \(.*?\)", "", self._missing(server)), ("", "Landlock"))
+                self._use(server)
+                path = server.socket_path
+            self.assertFalse(os.path.exists(path))
+        finally:
+            served.program = original
+            os.umask(before)
+
     def only_root_becomes_another_user(self):
         self.need_root()
         image = self.sparse(MIB)

@@ -21,8 +21,8 @@ namespace {
 
 constexpr std::size_t batch_max = 64;
 
-// While the kernel has work of ours, waiting for a few more requests saves system calls, each of which also kicks
-// the device. The more the kernel has, the longer it is busy, and the more may be waited for.
+// While the kernel has work of ours, waiting for a few more requests saves system calls, each of which also
+// kicks the device. The more the kernel has, the longer it is busy, and the more may be waited for.
 constexpr std::size_t submit_at_least = 8;
 
 iocb* kernel_block_of(io_request& request) {

@@ -11,8 +11,8 @@
 #include <string>
 #include <system_error>
 
-#include "server/exports.hpp"
 #include "server/aio_loop.hpp"
+#include "server/exports.hpp"
 #include "server/session.hpp"
 #include "server/transport.hpp"
 #include "storage/offload_queue.hpp"

@@ -39,9 +39,6 @@ class receive_buffer {
     assert(end_ <= capacity);
   }
 
-  // Gives the memory back. Nothing but this and the end may follow.
-  void give_up() noexcept { memory_.reset(); }
-
  private:
   // Left uninitialised: memory that no client's bytes reach is never touched.
   std::unique_ptr<std::byte[]> memory_ = std::make_unique_for_overwrite<std::byte[]>(capacity);

@@ -71,8 +71,6 @@ session::session(transport& stream, loop& home, storage::block_device& device, c
       failures_(stream.peer()) {}
 
 asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
-  // Made before there is anything to drain, so that it cannot fail for want of memory.
-  asio::awaitable<void> drained = drain();
   std::exception_ptr escaped;
   try {
     co_await serve(read_ahead);
@@ -80,7 +78,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
     escaped = std::current_exception();
   }
   // However it ended, the kernel and the writer may still be using our buffers.
-  co_await std::move(drained);
+  co_await drain();
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }
@@ -328,15 +326,10 @@ asio::awaitable<void> session::drain() {
     release(*incoming_);
     incoming_ = nullptr;
   }
-  received_.give_up();
   const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
   bool cut_off = false;
   while (slots_.in_use() != 0 || writer_.is_waiting()) {
-    try {
-      co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
-    } catch (const std::bad_alloc&) {
-      continue;  // there is no way but to wait; the receive buffer's memory is free for it
-    }
+    co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
     if (cut_off || std::chrono::steady_clock::now() < deadline) continue;
     cut_off = true;
     stream_.shut_down();

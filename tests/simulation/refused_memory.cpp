@@ -6,6 +6,8 @@
 
 #include "tests/support/memory_of.hpp"
 
+using aionbd::tests::memory_of;
+
 namespace {
 
 // One thread.
@@ -13,13 +15,15 @@ constexpr std::int64_t none = -1;
 std::int64_t left_to_succeed = none;
 bool refused = false;
 
+bool is_refused() {
+  if (left_to_succeed == none || left_to_succeed-- != 0) return false;
+  return refused = true;
+}
+
 void* allocate(std::size_t size, std::size_t alignment) noexcept {
-  if (left_to_succeed != none && aionbd::tests::memory_of::is_the_servers() && left_to_succeed-- == 0) {
-    refused = true;
-    return nullptr;
-  }
-  const std::size_t rounded = (size + alignment - 1) / alignment * alignment;
-  return std::aligned_alloc(alignment, rounded == 0 ? alignment : rounded);
+  if (memory_of::current() != memory_of::test && is_refused()) return nullptr;
+  void* memory = nullptr;
+  return ::posix_memalign(&memory, alignment, size == 0 ? 1 : size) == 0 ? memory : nullptr;
 }
 
 void* allocate_or_throw(std::size_t size, std::size_t alignment) {
@@ -31,6 +35,15 @@ void* allocate_or_throw(std::size_t size, std::size_t alignment) {
 constexpr std::size_t usual = alignof(std::max_align_t);
 
 }  // namespace
+
+// Asio's way to memory for coroutines and whatever waits. A coroutine that gets none to wait with takes its
+// loop with it, which is Asio's affair; but who waits for the socket while completions are delivered is no
+// coroutine.
+extern "C" void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
+  if (memory_of::current() == memory_of::completions && is_refused()) return nullptr;
+  const memory_of unrefused(memory_of::test);
+  return allocate(size, alignment);
+}
 
 void* operator new(std::size_t size) {
   return allocate_or_throw(size, usual);

@@ -60,7 +60,7 @@ bool is_served(simulated_server& server, simulated_client& client) {
 }
 
 // False when the session needs no more than n allocations.
-bool survives_without_the_nth(std::size_t n, reply_mode mode, int send_buffer) {
+bool survives_without_the_nth(std::size_t n, reply_mode mode, int send_buffer, bool says_goodbye) {
   simulated_server server(sparse_file(), 1, [](std::uint64_t limit) { return limit - 1; });
   server.disk.make(storage::extent_kind::data, 32'768, 8192);
   simulated_client neighbour(server, {.replies = mode});
@@ -70,6 +70,7 @@ bool survives_without_the_nth(std::size_t n, reply_mode mode, int send_buffer) {
     const refused_memory refusal(n);
     simulated_client client(server, {.replies = mode, .send_buffer = send_buffer});
     ask_for_everything(client);
+    if (says_goodbye) client.say_goodbye();
     play(server, client);
     happened = refusal.happened();
     REQUIRE(client.complaint() == "");
@@ -95,10 +96,11 @@ TEST_CASE("whichever_allocation_fails_requests_are_answered_or_the_connection_en
   const log_lines quiet;
   const reply_mode mode = GENERATE(reply_mode::simple, reply_mode::structured, reply_mode::extended);
   const int send_buffer = GENERATE(0, 1);
+  const bool says_goodbye = GENERATE(false, true);
   std::size_t n = 0;
   for (bool more = true; more; ++n) {
-    CAPTURE(mode, send_buffer, n);
-    more = survives_without_the_nth(n, mode, send_buffer);
+    CAPTURE(mode, send_buffer, says_goodbye, n);
+    more = survives_without_the_nth(n, mode, send_buffer, says_goodbye);
   }
   CHECK(n > 60);
 }

@@ -43,12 +43,20 @@ std::uint64_t simulated_client::ask(protocol::request what, std::span<const std:
     if (mode() == reply_mode::extended) what.flags |= protocol::command_flag::payload_len;
   }
   reader_.asked(what);
+  say_later(what);
+  to_say_.insert(to_say_.end(), payload.begin(), payload.end());
+  return what.cookie;
+}
+
+void simulated_client::say_goodbye() {
+  say_later({.what = protocol::command::disc});
+}
+
+void simulated_client::say_later(const protocol::request& what) {
   std::array<std::byte, protocol::extended_request_size> header{};
   protocol::encode_request(header, what, mode());
   const auto length = static_cast<std::ptrdiff_t>(protocol::request_header_size(mode()));
   to_say_.insert(to_say_.end(), header.begin(), header.begin() + length);
-  to_say_.insert(to_say_.end(), payload.begin(), payload.end());
-  return what.cookie;
 }
 
 bool simulated_client::say(std::size_t length) {

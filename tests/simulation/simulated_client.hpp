@@ -29,6 +29,9 @@ class simulated_client {
   // To be said, behind what was not said yet. The cookie is the client's to choose: it is set, and returned.
   std::uint64_t ask(protocol::request what, std::span<const std::byte> payload = {});
 
+  // DISC, behind everything.
+  void say_goodbye();
+
   // Whether anything moved.
   bool say(std::size_t length);
   bool hear(std::size_t length);
@@ -47,6 +50,8 @@ class simulated_client {
   std::vector<answer> all_answers();
 
  private:
+  void say_later(const protocol::request& what);
+
   simulated_server& server_;
   byte_vector to_say_;
   agreement agreed_;

@@ -37,13 +37,13 @@ void client_end::close() {
 }
 
 bool simulated_loop::run_one() {
-  const memory_of loops(memory_of::server);
+  const memory_of whoever_runs(memory_of::loop);
   if (loop.context.stopped()) loop.context.restart();
   return loop.context.poll_one() != 0;
 }
 
 bool simulated_loop::drain() {
-  const memory_of loops(memory_of::server);
+  const memory_of whoever_runs(memory_of::completions);
   const bool any = queue.drain() != 0;
   loop.completions.end();
   return any;

@@ -30,6 +30,10 @@ class category_of_protocol final : public std::error_category {
         return "a payload that is too long even to be thrown away";
       case protocol_errc::export_name_with_extended_headers:
         return "EXPORT_NAME after extended headers were agreed";
+      case protocol_errc::bytes_ahead_of_tls:
+        return "bytes in clear text behind STARTTLS";
+      case protocol_errc::export_name_without_tls:
+        return "EXPORT_NAME without the TLS that this server requires";
     }
     return "unknown protocol error";
   }

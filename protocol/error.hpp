@@ -21,6 +21,8 @@ enum class protocol_errc {
   unknown_export,
   payload_too_long,
   export_name_with_extended_headers,
+  bytes_ahead_of_tls,
+  export_name_without_tls,
 };
 
 [[nodiscard]] const std::error_category& protocol_category() noexcept;

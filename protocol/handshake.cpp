@@ -52,6 +52,12 @@ handshake::action handshake::resume(std::span<const std::byte> received) {
     if (awaited_ > 0) return {step::need_bytes, consumed, {}};
     reached = advance();
   } while (reached.what == step::need_bytes);
+  // Whoever listens in may have put them there, to be taken for what the client says through TLS. A client
+  // waits for the answer.
+  if (reached.what == step::start_tls && consumed < received.size()) {
+    output_.clear();
+    reached = close(protocol_errc::bytes_ahead_of_tls);
+  }
   return {reached.what, consumed, reached.why};
 }
 
@@ -140,6 +146,10 @@ handshake::outcome handshake::answer_option() {
     if (option_.what == option::export_name) return close();
     return reply(option_reply::err_shutdown, "The server is shutting down.");
   }
+  if (lacks_tls() && option_.what != option::starttls) {
+    if (option_.what == option::export_name) return close(protocol_errc::export_name_without_tls);
+    return reply(option_reply::err_tls_reqd, "This server requires TLS: begin with STARTTLS.");
+  }
   switch (option_.what) {
     case option::export_name:
       return answer_export_name();
@@ -155,9 +165,10 @@ handshake::outcome handshake::answer_option() {
     case option::list_meta_context:
     case option::set_meta_context:
       return answer_context_query();
+    case option::starttls:
+      return answer_starttls();
     case option::abort:
     case option::peek_export:
-    case option::starttls:
       break;
   }
   return refuse_unsupported();
@@ -179,6 +190,19 @@ handshake::outcome handshake::answer_export_name() {
          export_name_reply{chosen->size, offered_flags(*chosen, agreed)});
   if (!agreed.no_zeroes) output_.resize(output_.size() + export_name_zeroes);
   return enter(agreed);
+}
+
+// "NBD_OPT_STARTTLS": nothing that was agreed in clear text is kept. The client's flags are no option, and
+// are not said a second time.
+handshake::outcome handshake::answer_starttls() {
+  if (offers_.tls == tls_policy::off) return refuse_unsupported();
+  if (option_.length > 0) return reply(option_reply::err_invalid, "STARTTLS takes no data.");
+  if (secured_) return reply(option_reply::err_invalid, "TLS is in use already.");
+  secured_ = true;
+  agreed_.replies = reply_mode::simple;
+  allocation_chosen_for_.reset();
+  const outcome answered = reply(option_reply::ack);
+  return {step::start_tls, answered.why};
 }
 
 handshake::outcome handshake::answer_list() {
@@ -306,6 +330,7 @@ const export_info* handshake::find(std::string_view name) const noexcept {
 
 // The options whose data we look at. All other data is skipped as it comes, however long it is.
 bool handshake::reads_data_of(option what) const noexcept {
+  if (lacks_tls()) return false;
   const bool asks_for_contexts = what == option::list_meta_context || what == option::set_meta_context;
   return what == option::export_name || what == option::info || what == option::go ||
          (asks_for_contexts && offers_.metadata);

@@ -33,12 +33,14 @@ struct handshake_limits {
   std::uint32_t context_queries_max = 1024;
 };
 
-// What the transmission phase behind this handshake can do. An option that asks for anything else is answered
-// ERR_UNSUP, like an unknown one. Metadata is of use only together with one of the other two.
+// What the transmission phase behind this handshake can do, and what becomes of STARTTLS. An option that asks
+// for anything else is answered ERR_UNSUP, like an unknown one. Metadata is of use only together with one of
+// the two before and behind it.
 struct handshake_offers {
   bool structured_replies = false;
   bool metadata = false;
   bool extended_headers = false;
+  tls_policy tls = tls_policy::off;
 };
 
 class handshake {
@@ -46,6 +48,7 @@ class handshake {
   enum class step {
     need_bytes,          // All of `received` was used; call again with more.
     send,                // Send output(), then call again with what was not consumed.
+    start_tls,           // Send output(), then shake hands by TLS; call again with what comes through it.
     enter_transmission,  // Send output() if it is not empty; what was not consumed are requests.
     close,               // Send output() if it is not empty, then close.
   };
@@ -98,6 +101,7 @@ class handshake {
   outcome accept_client_flags();
   outcome begin_option();
   outcome answer_option();
+  outcome answer_starttls();
   outcome answer_export_name();
   outcome answer_list();
   outcome continue_list();
@@ -110,6 +114,7 @@ class handshake {
   outcome enter(terms agreed);
   outcome close(std::error_code why = {});
   const export_info* find(std::string_view name) const noexcept;
+  bool lacks_tls() const noexcept { return offers_.tls == tls_policy::required && !secured_; }
   bool reads_data_of(option what) const noexcept;
   terms terms_for(const export_info& offered, std::string_view name) const noexcept;
   void describe(const terms& shown, const export_query& asked);
@@ -120,6 +125,7 @@ class handshake {
   state state_ = state::greeting;
   terms agreed_;
   bool fixed_newstyle_ = false;
+  bool secured_ = false;  // STARTTLS was answered: what is received now came through TLS.
   bool shutting_down_ = false;
   // The export name for which the last SET_META_CONTEXT chose base:allocation; it holds for no other name.
   std::optional<std::string> allocation_chosen_for_;

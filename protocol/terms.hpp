@@ -26,6 +26,10 @@ struct export_info {
 // both directions. Each is agreed in the handshake, and the later ones take the place of the earlier.
 enum class reply_mode : std::uint8_t { simple, structured, extended };
 
+// Whether a client may use TLS, may do without it, or has to use it ("TLS support": NOTLS, the degenerate
+// SELECTIVETLS, FORCEDTLS).
+enum class tls_policy : std::uint8_t { off, allowed, required };
+
 struct terms {
   const export_info* chosen = nullptr;
   bool no_zeroes = false;

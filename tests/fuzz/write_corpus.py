@@ -85,7 +85,14 @@ HANDSHAKES = {
     + option(LIST_CONTEXTS, struct.pack(">III", 0, 0xFFFFFFFF, 0)),
     "context_query_past_its_end": flags() + option(STRUCTURED)
     + option(SET_CONTEXTS, struct.pack(">III", 0, 1, 0xFFFFFFFF) + ALLOCATION),
-    "starttls_is_not_served": flags() + option(STARTTLS) + query(GO, b"disk"),
+    "starttls_then_go": flags() + option(STARTTLS) + query(GO, b"disk"),
+    "starttls_with_data": flags() + option(STARTTLS, b"x") + option(STARTTLS) + query(GO, b"disk"),
+    "starttls_twice": flags() + option(STARTTLS) * 2 + query(GO, b"disk"),
+    "starttls_forgets_what_was_agreed": flags() + option(STRUCTURED) + contexts(SET_CONTEXTS, b"disk", ALLOCATION)
+    + option(STARTTLS) + option(STRUCTURED) + query(GO, b"disk"),
+    "export_name_before_starttls": flags() + option(EXPORT_NAME, b"disk"),
+    "starttls_after_a_taste_of_everything": flags() + option(LIST) + query(INFO, b"disk") + option(EXTENDED)
+    + option(99, b"data") + option(STARTTLS) + option(LIST) + option(ABORT),
     "unknown_client_flag": flags(0x80000003),
     "option_without_fixed_newstyle": flags(0) + option(LIST),
     "wrong_option_magic": flags() + b"IHAVEOPS" + bytes(8),

@@ -100,7 +100,7 @@ inline byte_vector allocation_set() {
 }
 
 inline constexpr std::uint32_t err_unsup = 0x80000001, err_invalid = 0x80000003, err_unknown = 0x80000006,
-                               err_shutdown = 0x80000007, err_too_big = 0x80000009,
+                               err_tls_reqd = 0x80000005, err_shutdown = 0x80000007, err_too_big = 0x80000009,
                                err_ext_header_reqd = 0x8000000a;
 
 // An export of 1 MiB that can be flushed.
@@ -189,11 +189,11 @@ class script {
   explicit script(std::span<const protocol::export_info> exports, protocol::handshake_limits limits = {},
                   protocol::handshake_offers offers = {})
       : exports_(exports), limits_(limits), offers_(offers) {
-    turns_.push_back({{}, server_greeting(), false});
+    turns_.push_back({{}, server_greeting()});
   }
 
   script& receives(const byte_vector& bytes) {
-    turns_.push_back({bytes, {}, false});
+    turns_.push_back({bytes, {}});
     return *this;
   }
 
@@ -205,6 +205,12 @@ class script {
   // The server begins to shut down after what was said so far.
   script& shuts_down() {
     turns_.push_back({{}, {}, true});
+    return *this;
+  }
+
+  // What was said last begins TLS: the server is never given these bytes together with those that follow.
+  script& starts_tls() {
+    turns_.back().starts_tls = true;
     return *this;
   }
 
@@ -230,7 +236,8 @@ class script {
   struct turn {
     byte_vector received;
     byte_vector sent;
-    bool shuts_down;
+    bool shuts_down = false;
+    bool starts_tls = false;
   };
 
   // What must have been said once `received` bytes have arrived.
@@ -248,30 +255,35 @@ class script {
   void play(std::vector<std::size_t> cuts, const ending& expected) const {
     byte_vector all;
     std::vector<std::size_t> shutdowns;
+    std::vector<std::size_t> upgrades;
     for (const turn& each : turns_) {
       all = joined(all, each.received);
       if (each.shuts_down) shutdowns.push_back(all.size());
+      if (each.starts_tls) upgrades.push_back(all.size());
     }
     cuts.insert(cuts.end(), shutdowns.begin(), shutdowns.end());
+    cuts.insert(cuts.end(), upgrades.begin(), upgrades.end());
     cuts.push_back(all.size());
     std::sort(cuts.begin(), cuts.end());
 
     handshake under_test(exports_, limits_, offers_);
     byte_vector output;
     std::optional<ending> end;
-    std::size_t fed = 0;
-    feed(under_test, {}, output, end);
+    std::size_t fed = 0, upgraded = 0;
+    feed(under_test, {}, output, end, upgraded);
     for (const std::size_t cut : cuts) {
       const auto piece = std::span(all).subspan(fed, cut - fed);
       if (end) {
         end->unconsumed = joined(end->unconsumed, exact_copy(piece));
       } else {
-        feed(under_test, exact_copy(piece), output, end);
+        feed(under_test, exact_copy(piece), output, end, upgraded);
       }
       fed = cut;
       if (std::find(shutdowns.begin(), shutdowns.end(), cut) != shutdowns.end()) under_test.shut_down();
       if (without_sentences(output) != expected_output(fed))
         FAIL("other output than expected after byte " << fed);
+      const auto due = std::upper_bound(upgrades.begin(), upgrades.end(), fed) - upgrades.begin();
+      if (upgraded != static_cast<std::size_t>(due)) FAIL("other upgrades than expected after byte " << fed);
     }
     if (!end) end.emplace();
     CAPTURE(end->what, end->why.message(), end->chosen, end->unconsumed.size());
@@ -281,13 +293,18 @@ class script {
 
   // What a connection does with the actions, without a socket.
   static void feed(handshake& under_test, std::span<const std::byte> piece, byte_vector& output,
-                   std::optional<ending>& end) {
+                   std::optional<ending>& end, std::size_t& upgraded) {
     for (;;) {
       const handshake::action next = under_test.resume(piece);
       if (next.consumed > piece.size()) FAIL("consumed more than was received");
       piece = piece.subspan(next.consumed);
       output = joined(output, exact_copy(under_test.output()));
       if (next.what == handshake::step::send) continue;
+      if (next.what == handshake::step::start_tls) {
+        if (!piece.empty()) FAIL("starts TLS with bytes left over");
+        ++upgraded;
+        continue;
+      }
       if (next.what == handshake::step::need_bytes) {
         if (!piece.empty()) FAIL("wants more bytes while some are left");
         if (!under_test.output().empty()) FAIL("output that nobody was told to send");

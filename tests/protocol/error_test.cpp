@@ -77,7 +77,7 @@ TEST_CASE("a_foreign_category_that_knows_its_errno_is_heard") {
 TEST_CASE("every_protocol_error_has_a_message_of_its_own") {
   std::set<std::string> seen;
   for (int value = static_cast<int>(protocol_errc::bad_magic);
-       value <= static_cast<int>(protocol_errc::export_name_with_extended_headers); ++value) {
+       value <= static_cast<int>(protocol_errc::export_name_without_tls); ++value) {
     const std::error_code code = static_cast<protocol_errc>(value);
     CHECK(code);
     CHECK(code.message() != "unknown protocol error");

@@ -58,6 +58,14 @@ struct message {
   msghdr header{};
 };
 
+// A signal, such as the SIGHUP that has files read again, may come while we wait for those of the one before.
+template <typename Call>
+ssize_t unless_interrupted(Call call) {
+  ssize_t result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 // The child owns nothing of the server's: no image, whose lock would outlive the server, and no listening
 // socket.
 void close_all_but(int kept) {
@@ -187,8 +195,9 @@ file_descriptor file_keeper::ask_child(const question& asked, std::error_code& f
   const std::lock_guard guard(mutex_);
   int error = 0;
   message reply(&error, sizeof error);
-  if (!to_child_ || ::send(to_child_.get(), &asked, sizeof asked, MSG_NOSIGNAL) != sizeof asked ||
-      ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC) != sizeof error) {
+  const auto send = [&] { return ::send(to_child_.get(), &asked, sizeof asked, MSG_NOSIGNAL); };
+  const auto receive = [&] { return ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC); };
+  if (!to_child_ || unless_interrupted(send) != sizeof asked || unless_interrupted(receive) != sizeof error) {
     // It has been killed, or a file system keeps it. A late answer would be taken for the next question's.
     failure = std::make_error_code(std::errc::io_error);
     to_child_ = {};

@@ -9,13 +9,15 @@
 build_packages=(
   g++ cmake ninja-build 'pkgconf|pkg-config'
   'libboost1.81-dev|libboost-dev>=1.81'
-  libaio-dev libfmt-dev libcli11-dev libspdlog-dev libsystemd-dev libseccomp-dev
+  libaio-dev libfmt-dev libcli11-dev libspdlog-dev libsystemd-dev libseccomp-dev libssl-dev
 )
 # shellcheck disable=SC2034
 test_packages=(
   catch2 clang libclang-rt-dev clang-tidy clang-format
   libnbd-bin python3-libnbd nbdkit qemu-utils fio strace
   util-linux util-linux-extra mount e2fsprogs xfsprogs python3 procps iproute2
+  # Other people's TLS, and certificates that are wrong.
+  gnutls-bin openssl
   # The guest with the kernel's client, tests/kernel.
   qemu-system-x86 busybox-static kmod xz-utils nbd-client stress-ng
 )

@@ -54,6 +54,9 @@ struct raw_settings {
   std::optional<std::string> create;
   std::string in_flight = "64M";
   std::string io = "direct";
+  std::optional<std::string> tls;
+  std::optional<std::string> tls_certificates;
+  std::optional<std::string> tls_psk;
   std::string threads = std::to_string(config().threads);
   std::string connections = std::to_string(config().connections_max);
   std::string handshake_timeout = std::to_string(config().handshake_timeout.count());
@@ -86,6 +89,22 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
       ->type_name("SIZE");
   app.add_flag("--preallocate", settings.preallocate, "With --create: allocate all its space");
   app.add_option("--io", raw.io, "direct, or buffered: through the page cache (direct)")->type_name("HOW");
+  app.add_option_function<std::string>(
+         "--tls", [&raw](const std::string& policy) { raw.tls = policy; },
+         "off, allowed or required (required once there are keys)")
+      ->type_name("POLICY");
+  app.add_option_function<std::string>(
+         "--tls-certificates", [&raw](const std::string& folder) { raw.tls_certificates = folder; },
+         "Folder with server-cert.pem, server-key.pem and,\nto ask clients for theirs, ca-cert.pem")
+      ->type_name("DIR");
+  app.add_option("--tls-allow", settings.tls.allowed_names,
+                 "Names of clients' certificates that come in; repeatable")
+      ->type_name("PATTERN")
+      ->allow_extra_args(false);
+  app.add_option_function<std::string>(
+         "--tls-psk", [&raw](const std::string& file) { raw.tls_psk = file; },
+         "Pre-shared keys, a line of user:hex for each")
+      ->type_name("FILE");
   app.add_option("--threads", raw.threads, fmt::format("Event loops ({})", settings.threads))->type_name("N");
   app.add_option("--max-connections", raw.connections,
                  fmt::format("Clients at once ({})", settings.connections_max))
@@ -144,6 +163,39 @@ void check_name(const config& settings) {
   }
 }
 
+void apply_tls(tls_settings& tls, const raw_settings& raw) {
+  using protocol::tls_policy;
+  // An empty name, of a variable that is not set perhaps, must not switch TLS off.
+  if (raw.tls_certificates && raw.tls_certificates->empty())
+    throw usage_error("--tls-certificates: the name is empty");
+  if (raw.tls_psk && raw.tls_psk->empty()) throw usage_error("--tls-psk: the name is empty");
+  tls.certificates = raw.tls_certificates.value_or("");
+  tls.psk_file = raw.tls_psk.value_or("");
+  const bool has_keys = raw.tls_certificates || raw.tls_psk;
+
+  const std::string policy = raw.tls.value_or(has_keys ? "required" : "off");
+  if (policy != "off" && policy != "allowed" && policy != "required") {
+    throw usage_error(fmt::format("--tls: '{}' is not one of off, allowed, required", policy));
+  }
+  tls.policy = policy == "off"       ? tls_policy::off
+               : policy == "allowed" ? tls_policy::allowed
+                                     : tls_policy::required;
+  if (tls.policy == tls_policy::off && has_keys) {
+    throw usage_error(fmt::format("--tls off: does not go with {}",
+                                  raw.tls_certificates ? "--tls-certificates" : "--tls-psk"));
+  }
+  if (tls.policy != tls_policy::off && !has_keys) {
+    throw usage_error(
+        fmt::format("--tls {}: needs --tls-certificates or --tls-psk; aionbd keygen makes either", policy));
+  }
+  if (!tls.allowed_names.empty() && !raw.tls_certificates) {
+    throw usage_error("--tls-allow: goes with --tls-certificates");
+  }
+  if (std::find(tls.allowed_names.begin(), tls.allowed_names.end(), "") != tls.allowed_names.end()) {
+    throw usage_error("--tls-allow: the pattern is empty");
+  }
+}
+
 void apply(config& settings, const raw_settings& raw) {
   if (settings.file.empty()) throw usage_error("FILE: the name is empty");
   for (const auto& text : raw.listen) settings.tcp.push_back(parse_listen(text));
@@ -163,6 +215,7 @@ void apply(config& settings, const raw_settings& raw) {
     throw usage_error(fmt::format("--io: '{}' is neither direct nor buffered", raw.io));
   }
   settings.direct = raw.io == "direct";
+  apply_tls(settings.tls, raw);
   settings.threads = parse_number("--threads", raw.threads, 1U, 64U);
   apply_limits(settings, raw);
   apply_access(settings, raw.access);

@@ -24,10 +24,18 @@ struct tcp_address {
   friend bool operator==(const tcp_address&, const tcp_address&) = default;
 };
 
+struct tls_settings {
+  protocol::tls_policy policy = protocol::tls_policy::off;
+  std::string certificates;                // a folder; empty: none
+  std::vector<std::string> allowed_names;  // patterns for clients' certificates; none: all of the authority's
+  std::string psk_file;                    // empty: none
+};
+
 struct config {
   std::string file;
   std::vector<tcp_address> tcp;
   std::vector<std::string> unix_paths;
+  tls_settings tls;
 
   std::vector<network> allow;  // by TCP; empty: everybody
   mode_t unix_mode = 0600;

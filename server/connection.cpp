@@ -19,8 +19,12 @@ namespace asio = boost::asio;
 // Handshakes are short; large buffers are for those who got through one.
 constexpr std::size_t handshake_buffer = 4096;
 
-constexpr protocol::handshake_offers everything{
-    .structured_replies = true, .metadata = true, .extended_headers = true};
+protocol::handshake_offers everything_with(const tls_keys* tls) {
+  return {.structured_replies = true,
+          .metadata = true,
+          .extended_headers = true,
+          .tls = tls != nullptr ? tls->policy() : protocol::tls_policy::off};
+}
 
 // What a client in the middle of its handshake gets when the server stops.
 constexpr std::chrono::seconds handshake_grace{1};
@@ -28,14 +32,15 @@ constexpr std::chrono::seconds handshake_grace{1};
 }  // namespace
 
 connection::connection(transport::socket socket, loop& home, exports& served, const connection_limits& limits,
-                       std::function<void()> ended)
+                       std::function<void()> ended, const tls_keys* tls)
     : home_(home),
       served_(served),
       limits_(limits),
       ended_(std::move(ended)),
       stream_(std::move(socket), limits.dead_peer_timeout),
       deadline_(home.context),
-      handshake_(served.infos(), limits.handshake, everything) {
+      tls_(tls),
+      handshake_(served.infos(), limits.handshake, everything_with(tls)) {
   home_.connections.insert(this);
 }
 
@@ -97,6 +102,15 @@ asio::awaitable<bool> connection::shake_hands() {
     switch (action.what) {
       case step::send:
         break;
+      case step::start_tls: {
+        const auto [is_secure, about] = co_await stream_.upgrade(tls_->current());
+        if (!is_secure) {
+          spdlog::warn("{}: no TLS: {}, closing", stream_.peer(), about);
+          co_return false;
+        }
+        spdlog::info("{}: {}", stream_.peer(), about);
+        break;
+      }
       case step::need_bytes: {
         const auto got = co_await stream_.read_some(target);
         if (got.failure) {

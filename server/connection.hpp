@@ -13,6 +13,7 @@
 #include "server/exports.hpp"
 #include "server/loop.hpp"
 #include "server/session.hpp"
+#include "server/tls_context.hpp"
 #include "server/transport.hpp"
 
 namespace aionbd::server {
@@ -26,9 +27,10 @@ struct connection_limits {
 
 class connection : public std::enable_shared_from_this<connection> {
  public:
-  // `ended` is called from the loop's thread when the connection goes.
+  // `ended` is called from the loop's thread when the connection goes. Without `tls`, which outlives the
+  // connection, there is none.
   connection(transport::socket socket, loop& home, exports& served, const connection_limits& limits,
-             std::function<void()> ended);
+             std::function<void()> ended, const tls_keys* tls = nullptr);
   connection(const connection&) = delete;
   connection& operator=(const connection&) = delete;
   ~connection();
@@ -54,6 +56,7 @@ class connection : public std::enable_shared_from_this<connection> {
   std::function<void()> ended_;
   transport stream_;
   boost::asio::steady_timer deadline_;
+  const tls_keys* tls_;
   protocol::handshake handshake_;
   bool stopping_ = false;
   std::vector<std::byte> read_ahead_;  // what came behind the handshake's last option

@@ -33,6 +33,14 @@ std::string text_of(const asio::ip::tcp::endpoint& address) {
                                    : fmt::format("{}:{}", host, address.port());
 }
 
+// An IPv4 address in the clothes of IPv6 is what it is.
+bool is_for_others(const asio::ip::address& address) {
+  if (address.is_v6() && address.to_v6().is_v4_mapped()) {
+    return !asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).is_loopback();
+  }
+  return !address.is_loopback();
+}
+
 bool family_is_missing(const error_code& failure) {
   return failure == asio::error::address_family_not_supported ||
          failure == boost::system::errc::address_not_available;
@@ -60,7 +68,8 @@ std::optional<listener> listen_tcp(asio::io_context& context, const asio::ip::tc
         fmt::format("cannot listen on {}: {}{}", text_of(address), failure.message(), advice_on(failure)));
   }
   std::string text = text_of(acceptor.local_endpoint());
-  return listener{stream_acceptor(std::move(acceptor)), std::move(text), nullptr};
+  return listener{stream_acceptor(std::move(acceptor)), std::move(text), nullptr,
+                  is_for_others(address.address())};
 }
 
 void listen_tcp(asio::io_context& context, const tcp_address& wanted, std::vector<listener>& to) {
@@ -138,20 +147,22 @@ std::vector<listener> open_configured(asio::io_context& context, const config& s
   return listeners;
 }
 
-std::string text_of(int fd) {
+// What we were handed: where it listens, and who can reach that.
+listener taken_over(asio::io_context& context, int fd) {
   sockaddr_storage address{};
   socklen_t length = sizeof address;
   auto* const raw = static_cast<sockaddr*>(static_cast<void*>(&address));
-  if (::getsockname(fd, raw, &length) != 0) return "a socket";
+  (void)::getsockname(fd, raw, &length);  // sd_is_socket() has just asked the same
+  stream_acceptor acceptor(context, generic(raw->sa_family, 0), fd);
   if (raw->sa_family == AF_UNIX) {
-    return fmt::format("unix:{}",
-                       static_cast<const sockaddr_un*>(static_cast<const void*>(&address))->sun_path);
+    const auto* const path = static_cast<const sockaddr_un*>(static_cast<const void*>(&address))->sun_path;
+    return {std::move(acceptor), fmt::format("unix:{}", path), nullptr};
   }
   asio::ip::tcp::endpoint endpoint;
   endpoint.resize(length);
   std::copy_n(static_cast<const std::byte*>(static_cast<const void*>(&address)), length,
               static_cast<std::byte*>(static_cast<void*>(endpoint.data())));
-  return text_of(endpoint);
+  return {std::move(acceptor), text_of(endpoint), nullptr, is_for_others(endpoint.address())};
 }
 
 std::vector<listener> take_handed_over(asio::io_context& context, int count) {
@@ -161,10 +172,7 @@ std::vector<listener> take_handed_over(asio::io_context& context, int count) {
     if (sd_is_socket(fd, AF_UNSPEC, SOCK_STREAM, 1) <= 0) {
       throw listen_error(fmt::format("LISTEN_FDS: file descriptor {} is not a listening stream socket", fd));
     }
-    sockaddr family{};
-    socklen_t length = sizeof family;
-    (void)::getsockname(fd, &family, &length);
-    listeners.push_back({stream_acceptor(context, generic(family.sa_family, 0), fd), text_of(fd), nullptr});
+    listeners.push_back(taken_over(context, fd));
   }
   return listeners;
 }

@@ -40,6 +40,7 @@ struct listener {
   stream_acceptor acceptor;
   std::string address;                // for people: "127.0.0.1:10809", "unix:/run/aionbd.sock"
   std::unique_ptr<socket_file> file;  // of a Unix socket that we made
+  bool is_for_others = false;         // other machines can reach it
 };
 
 // Those of the configuration, or, when systemd handed sockets over, those and no others. `files` is granted

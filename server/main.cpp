@@ -7,11 +7,14 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 
+#include "server/announcement.hpp"
 #include "server/config.hpp"
 #include "server/exports.hpp"
 #include "server/identity.hpp"
+#include "server/keygen.hpp"
 #include "server/listeners.hpp"
 #include "server/log.hpp"
 #include "server/sandbox.hpp"
@@ -49,15 +52,6 @@ storage::block_file open_file(const server::config& settings) {
                                     .preallocate = settings.preallocate});
 }
 
-void say_what_is_served(const storage::block_file& file, const server::server& running) {
-  const auto& shape = file.shape();
-  spdlog::info("{} {}: {} bytes, {}{}", file.was_created() ? "created and serving" : "serving", file.path(),
-               shape.size, shape.read_only ? "read-only, " : "",
-               file.is_direct() ? fmt::format("direct I/O in units of {}", shape.alignment)
-                                : "BUFFERED: through the page cache, not direct I/O");
-  for (const auto& each : running.listeners()) spdlog::info("listening on {}", each.address);
-}
-
 int run(const server::config& settings) {
   server::set_up_log(settings.log_level);
   const auto user = settings.user ? server::find_user_to_become(*settings.user) : std::nullopt;
@@ -67,7 +61,7 @@ int run(const server::config& settings) {
   storage::undo_creation undo(file.path());
   if (!file.was_created()) undo.keep();
   server::server running(settings, served);
-  say_what_is_served(file, running);
+  server::announce(file, running);
   server::give_up_rights(settings.sandbox, user, running.files());
   undo.keep();
   running.run();
@@ -78,6 +72,7 @@ int run(const server::config& settings) {
 
 int main(int argc, char* argv[]) {
   try {
+    if (argc > 1 && argv[1] == std::string_view("keygen")) return server::run_keygen(argc - 1, argv + 1);
     const auto [settings, instead] = server::parse_command_line(argc, argv);
     if (!instead) return run(settings);
     fmt::print("{}", instead->text);

@@ -27,8 +27,9 @@ void reply_writer::send() {
   while (first_ != nullptr && !failure_) {
     if (!send_batch()) break;
   }
+  if (first_ == nullptr && !failure_ && to_.has_unsent()) (void)to_.send_now({}, failure_);
   if (failure_) return drop_all();
-  if (first_ != nullptr) wait_until_writable();
+  if (first_ != nullptr || to_.has_unsent()) wait_until_writable();
 }
 
 // False when the socket is full or broken.

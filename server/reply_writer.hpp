@@ -13,7 +13,8 @@ namespace aionbd::server {
 
 class reply_writer {
  public:
-  // Called for each slot whose reply is out, or will never be: its buffer is no longer read.
+  // Called for each slot whose reply the transport has taken, or will never take: its buffer is no longer
+  // read.
   using release = std::function<void(request_slot&)>;
   // Called after a wait for the socket, when some replies went out or sending failed.
   using progress = std::function<void()>;

@@ -1,6 +1,7 @@
 #include "server/server.hpp"
 
 #include <malloc.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
@@ -31,9 +32,8 @@ constexpr std::chrono::milliseconds accept_pause{100};
 // What requests that are in the kernel, or a long zeroing, get once their client was cut off at a stop.
 constexpr std::chrono::seconds cut_off_grace{5};
 
-// After so many clients have gone, what the heap still holds of them is given back to the system. It would be
-// kept for the next ones for good, wherever anything that lives on lies behind it.
-constexpr unsigned ends_between_trims = 1024;
+// How long after a client has left its memory goes back to the system, together with that of others.
+constexpr std::chrono::seconds tidy_pause{1};
 
 connection_limits limits_of(const config& settings) {
   return {.handshake_timeout = settings.handshake_timeout,
@@ -52,14 +52,19 @@ server::server(const config& settings, exports& served)
       admission_({.connections_max = settings.connections_max,
                   .per_address_max = settings.per_address_max,
                   .allowed = settings.allow}),
+      has_terminal_(::isatty(STDERR_FILENO) != 0),
+      tls_(settings.tls.policy == protocol::tls_policy::off
+               ? nullptr
+               : std::make_unique<tls_keys>(settings.tls, &files_)),
       blocking_(0),
       main_([this]() -> asio::io_context& {
         for (unsigned i = 0; i < settings_.threads; ++i) loops_.emplace_back(blocking_);
         return loops_.front().context;
       }()),
       listeners_(open_listeners(main_, settings, files_)),
-      signals_(main_, SIGTERM, SIGINT),
-      drain_deadline_(main_) {
+      signals_(main_, SIGTERM, SIGINT, SIGHUP),
+      drain_deadline_(main_),
+      tidying_(main_) {
   allow_descriptors(settings.connections_max, settings.threads);
 }
 
@@ -118,8 +123,9 @@ void server::on_accepted(transport::socket socket, counted_loop& home) {
 void server::begin(transport::socket socket, const peer_address& who, counted_loop& home) {
   std::shared_ptr<connection> client;
   try {
-    client = std::make_shared<connection>(std::move(socket), home, served_, limits_of(settings_),
-                                          [this, who, &home] { on_ended(who, home); });
+    client = std::make_shared<connection>(
+        std::move(socket), home, served_, limits_of(settings_), [this, who, &home] { on_ended(who, home); },
+        tls_.get());
   } catch (const std::bad_alloc&) {
     // It never came to be, and so does not count itself out.
     on_ended(who, home);
@@ -147,6 +153,11 @@ server::counted_loop& server::least_busy() {
 void server::wait_for_signal() {
   signals_.async_wait([this](error_code failure, int signal) {
     if (failure) return;
+    // With nothing to read again, SIGHUP may be what it was made for: the terminal is gone.
+    if (signal == SIGHUP && (tls_ || !has_terminal_)) {
+      read_keys_again();
+      return wait_for_signal();
+    }
     if (stopping_) {
       spdlog::warn("told to stop a second time: leaving at once");
       listeners_.clear();
@@ -155,6 +166,17 @@ void server::wait_for_signal() {
     stop(signal);
     wait_for_signal();
   });
+}
+
+void server::read_keys_again() {
+  if (!tls_) return spdlog::info("SIGHUP: without TLS there are no keys to read again");
+  try {
+    tls_->read_again();
+    for (const auto& each : tls_->current()->warnings()) spdlog::warn("{}", each);
+    spdlog::info("new connections: {}", tls_->current()->describe());
+  } catch (const std::exception& wrong) {
+    spdlog::error("{}; going on with the keys as they were", wrong.what());
+  }
 }
 
 void server::stop(int signal) {
@@ -198,8 +220,23 @@ void server::for_each_connection(void (connection::*act)()) {
 
 void server::on_ended(const peer_address& who, counted_loop& home) {
   --home.clients;
-  if (++ended_ % ends_between_trims == 0) ::malloc_trim(0);
   if (admission_.leave(who) == 0 && stopping_) asio::post(main_, [this] { finish(); });
+  try {
+    asio::post(main_, [this] { give_memory_back_soon(); });
+  } catch (const std::bad_alloc&) {
+    // The next one that leaves will do.
+  }
+}
+
+// The memory of a crowd that has left is kept by the C library in pieces, for a crowd that may never come
+// again.
+void server::give_memory_back_soon() {
+  if (std::exchange(will_tidy_, true)) return;
+  tidying_.expires_after(tidy_pause);
+  tidying_.async_wait([this](error_code) {
+    will_tidy_ = false;
+    ::malloc_trim(0);
+  });
 }
 
 void server::finish() {

@@ -5,6 +5,7 @@
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -17,26 +18,29 @@
 #include "server/listeners.hpp"
 #include "server/rare_line.hpp"
 #include "server/service_manager.hpp"
+#include "server/tls_context.hpp"
 #include "storage/offload_queue.hpp"
 
 namespace aionbd::server {
 
 class server {
  public:
-  // Opens the listeners: throws listen_error. `served` must outlive the server.
+  // Reads the keys and opens the listeners: throws tls_error, listen_error. `served` must outlive the server.
   // Throws std::system_error from io_setup when the system has no room for another AIO queue.
   server(const config& settings, exports& served);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
 
   const std::vector<listener>& listeners() const { return listeners_; }
+  const tls_keys* keys() const { return tls_.get(); }  // nothing without TLS
 
   // Through this, and in no other way, files are opened and removed once everything is set up. Not started:
   // the sandbox is its caller's business, before run(), which makes the threads.
   file_keeper& files() { return files_; }
 
   // Serves until SIGTERM or SIGINT, then drains: no new clients, what is in flight finishes, within the
-  // configured time. A second signal ends the process at once. Runs the first loop on the calling thread.
+  // configured time. A second signal ends the process at once. SIGHUP reads the keys again. Runs the first
+  // loop on the calling thread.
   void run();
 
  private:
@@ -53,24 +57,29 @@ class server {
   counted_loop& least_busy();
   void wait_for_signal();
   void stop(int signal);
+  void read_keys_again();
   void cut_off_the_rest();
   void for_each_connection(void (connection::*act)());
   void on_ended(const peer_address& who, counted_loop& home);
+  void give_memory_back_soon();
   void finish();
 
   const config settings_;
   exports& served_;
-  admission admission_;              // clients that are left leave it when their loops go
-  storage::offload_queue blocking_;  // outlives the loops, whose queues use it
+  admission admission_;  // clients that are left leave it when their loops go
+  const bool has_terminal_;
+  file_keeper files_;                    // outlives the listeners, whose files it removes
+  const std::unique_ptr<tls_keys> tls_;  // outlives the connections
+  storage::offload_queue blocking_;      // outlives the loops, whose queues use it
   std::deque<counted_loop> loops_;
   boost::asio::io_context& main_;
-  file_keeper files_;  // outlives the listeners, whose files it removes
   std::vector<listener> listeners_;
   boost::asio::signal_set signals_;
   boost::asio::steady_timer drain_deadline_;
+  boost::asio::steady_timer tidying_;
+  bool will_tidy_ = false;
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
-  std::atomic<unsigned> ended_ = 0;
   std::atomic<bool> stopping_ = false;
 };
 

@@ -155,11 +155,10 @@ def the_words_of_nbd_stay_out_of_storage(tree):
 
 
 @rule(breaks=[{"server/session.cpp": "boost::asio::ssl::stream<int> s;\n"}, {"protocol/a.hpp": "bool uses_ssl;\n"},
-              {"server/server.hpp": "#include <openssl/ssl.h>\n"}],
-      keeps=[{"server/transport.hpp": "ssl::stream<int> s;\n", "server/tls_context.cpp": "#include <openssl/ssl.h>\n"}])
-def ssl_is_named_only_by_transport_and_tls_context(tree):
-    at_home = {"transport", "tls_context"}
-    paths = (path for path in code(tree, *LAYERS) if path.parts[0] != "server" or path.stem not in at_home)
+              {"server/server.hpp": "#include <openssl/ssl.h>\n"}, {"protocol/tls_a.hpp": "#include <openssl/ssl.h>\n"}],
+      keeps=[{"server/tls_stream.hpp": "ssl::stream<int> s;\n", "server/tls_context.cpp": "#include <openssl/ssl.h>\n"}])
+def ssl_is_named_only_by_the_tls_files_of_the_server(tree):
+    paths = (path for path in code(tree, *LAYERS) if path.parts[0] != "server" or not path.stem.startswith("tls_"))
     yield from lines_with(r"(?i)(?<![a-z])(open)?ssl(?![a-z])", tree, paths)
 
 

@@ -1,0 +1,38 @@
+#include "server/announcement.hpp"
+
+#include <fmt/format.h>
+
+#include "server/log.hpp"
+
+namespace aionbd::server {
+
+namespace {
+
+void say_who_can_come_in(const server& running) {
+  using protocol::tls_policy;
+  if (const tls_keys* const keys = running.keys()) {
+    for (const auto& each : keys->current()->warnings()) spdlog::warn("{}", each);
+    spdlog::info("TLS is {}: {}", keys->policy() == tls_policy::required ? "required" : "allowed",
+                 keys->current()->describe());
+    if (keys->policy() == tls_policy::required) return;
+  }
+  for (const auto& each : running.listeners()) {
+    if (!each.is_for_others) continue;
+    spdlog::warn("whoever reaches {} can use the disk, and whoever listens in can read it: {}", each.address,
+                 running.keys() != nullptr ? "TLS is not required" : "there is no TLS");
+  }
+}
+
+}  // namespace
+
+void announce(const storage::block_file& file, const server& running) {
+  const auto& shape = file.shape();
+  spdlog::info("{} {}: {} bytes, {}{}", file.was_created() ? "created and serving" : "serving", file.path(),
+               shape.size, shape.read_only ? "read-only, " : "",
+               file.is_direct() ? fmt::format("direct I/O in units of {}", shape.alignment)
+                                : "BUFFERED: through the page cache, not direct I/O");
+  for (const auto& each : running.listeners()) spdlog::info("listening on {}", each.address);
+  say_who_can_come_in(running);
+}
+
+}  // namespace aionbd::server

@@ -1,0 +1,54 @@
+// Certificates and keys out of PEM files, each complaint naming the file and what is wrong with it. For
+// start-up and for reading keys again; any thread. Nothing here knows what a connection is.
+#pragma once
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/file_keeper.hpp"
+
+namespace aionbd::server {
+
+template <auto Free>
+struct freed_by {
+  template <typename Object>
+  void operator()(Object* object) const noexcept {
+    Free(object);
+  }
+};
+using certificate = std::unique_ptr<X509, freed_by<X509_free>>;
+using private_key = std::unique_ptr<EVP_PKEY, freed_by<EVP_PKEY_free>>;
+using revocation_list = std::unique_ptr<X509_CRL, freed_by<X509_CRL_free>>;
+
+// Why OpenSSL's last call on this thread failed; empties its queue.
+[[nodiscard]] std::string last_tls_reason();
+
+// A file's bytes; nothing when there is no such file. Like all of the below, throws tls_error. `knob` is the
+// option that led to the file; `files`, if there is one, opens it.
+[[nodiscard]] std::optional<std::string> content_of(const std::string& knob, const std::string& path,
+                                                    file_keeper* files = nullptr);
+// The same, when the file must be there.
+[[nodiscard]] std::string needed_content_of(const std::string& knob, const std::string& path,
+                                            file_keeper* files = nullptr);
+
+// All certificates of a file; there is at least one. `content` is what the file of this name holds.
+[[nodiscard]] std::vector<certificate> read_certificates(const std::string& knob, const std::string& path,
+                                                         const std::string& content);
+[[nodiscard]] private_key read_key(const std::string& knob, const std::string& path,
+                                   const std::string& content);
+[[nodiscard]] std::vector<revocation_list> read_revocations(const std::string& knob, const std::string& path,
+                                                            const std::string& content);
+
+// Nothing when the certificate is valid now, else why it is not: "expired on Mar  1 12:00:00 2026 GMT".
+[[nodiscard]] std::string why_not_valid_now(const X509& one);
+
+// Says whether others than the owner and its group could read the file. Once the sandbox is closed it cannot
+// tell, and says no.
+[[nodiscard]] bool is_readable_by_others(const std::string& path);
+
+}  // namespace aionbd::server

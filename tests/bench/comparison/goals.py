@@ -47,6 +47,13 @@ def _from_table():
             yield Goal(workload, RATE, True, raw, "raw")
 
 
+def _over_tls():
+    for workload in ("256k read", "256k write", "4k read depth 32", "4k write depth 32"):
+        for server in ("qemu-native", "nbdkit"):
+            yield Goal(f"tls {workload}", RATE, True, 1.3, server)
+            yield Goal(f"tls {workload}", CPU, False, 1.0, server)
+
+
 GOALS = (
     *_from_table(),
     Goal("null 4k read", RATE, True, 1.6, "nbdkit"),
@@ -58,6 +65,7 @@ GOALS = (
     Goal("tcp 4k read depth 32", RATE, True, 0.9, "aionbd", "4k read depth 32"),
     Goal("tcp 4k write depth 32", RATE, True, 0.9, "aionbd", "4k write depth 32"),
     Goal("tcp 256k read", RATE, True, 0.9, "qemu-native", "256k read", best_of=("tcp 256k read",)),
+    *_over_tls(),
 )
 
 

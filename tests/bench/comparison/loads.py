@@ -76,7 +76,8 @@ def _fio(workload, backing, target, seconds, seed, verify):
         engine = ["--ioengine=libaio", "--direct=1", f"--filename={backing.path}", "--allow_file_create=0"]
     else:
         engine = ["--ioengine=nbd", f"--uri={target.uri}"]
-    command = ["fio", *_fio_options(workload, backing, seconds, seed, verify), *engine]
+    prefix = target.endpoint.client_prefix() if target else []
+    command = [*prefix, "fio", *_fio_options(workload, backing, seconds, seed, verify), *engine]
     output, client_cpu_s = _run(command, seconds + GRACE_S)
     figures = _fio_figures(json.loads(output[output.index("{"):]))
     if verify and workload.writes and workload.rw != "randrw" and figures["verified_ios"] < figures["ios"]:

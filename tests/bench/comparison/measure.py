@@ -20,7 +20,7 @@ def measure(plan, workload, server_name, backing, seed):
     if server_name == servers.RAW:
         return _metrics(loads.run(workload, backing, None, plan.runtime_s, seed, plan.verify), None, None)
     server = servers.SERVERS[server_name]
-    endpoint = servers.free_endpoint(workload.transport, plan.folder)
+    endpoint = _endpoint(plan, workload, server)
     with servers.Running(server, plan.programs[server_name], backing, endpoint, plan.folder) as running:
         with observe.Observation(running) as seen:
             figures = loads.run(workload, backing, running, plan.runtime_s, seed, plan.verify)
@@ -30,6 +30,12 @@ def measure(plan, workload, server_name, backing, seed):
         running.end()
         seen.finish()
     return _metrics(figures, seen, growth)
+
+
+def _endpoint(plan, workload, server):
+    if workload.tls and not server.has_tls:
+        raise backings.NotAvailable("it is measured without TLS only")
+    return servers.free_endpoint(workload.transport, plan.folder, plan.keys if workload.tls else "")
 
 
 def _metrics(figures, seen, growth):
@@ -49,7 +55,7 @@ def count_system_calls(plan, workload, server_name, backing, seed):
         raise backings.NotAvailable("no strace")
     backings.prepare(backing, workload)
     server = servers.SERVERS[server_name]
-    endpoint = servers.free_endpoint(workload.transport, plan.folder)
+    endpoint = _endpoint(plan, workload, server)
     with servers.Running(server, plan.programs[server_name], backing, endpoint, plan.folder) as running:
         with observe.SystemCalls(running.pid, plan.folder) as calls:
             figures = loads.run(workload, backing, running, 1, seed)

@@ -25,6 +25,7 @@ class Plan:
     folder: Path           # for sockets and logs
     verify: bool = False
     count_syscalls: bool = False
+    keys: str = ""         # for workloads with TLS; see servers.make_keys()
 
 
 class Progress:

@@ -34,6 +34,7 @@ class Server:
     null_program: str = ""     # where that is another program: its path from the folder of the first
     is_daemon: bool = False    # It goes to the background, whatever one does: see adopt_orphans().
     fua_is_stable: bool = True
+    has_tls: bool = True
 
     def is_as_durable_for(self, workload):
         """Whether the peer does the same work: data must reach the device, or a flush makes all equal."""
@@ -47,9 +48,20 @@ class Server:
 class Endpoint:
     path: str = ""  # of a Unix socket
     port: int = 0   # of TCP on the loopback interface
+    keys: str = ""  # see make_keys(); empty: without TLS
 
     def uri(self, export=""):
-        return f"nbd+unix:///{export}?socket={self.path}" if self.path else f"nbd://127.0.0.1:{self.port}/{export}"
+        scheme = "nbds" if self.keys else "nbd"
+        return (f"{scheme}+unix:///{export}?socket={self.path}" if self.path
+                else f"{scheme}://127.0.0.1:{self.port}/{export}")
+
+    def client_prefix(self):
+        """What fio is started by: it has no option for certificates, and libnbd looks for those of a user who is not
+        root in the home directory."""
+        if not self.keys:
+            return []
+        to_be_nobody = ["unshare", "--user", "--map-user=1000"] if os.geteuid() == 0 else []
+        return ["env", f"HOME={self.keys}/home", *to_be_nobody]
 
     def connect(self):
         connected = socket.socket(socket.AF_UNIX if self.path else socket.AF_INET)
@@ -62,16 +74,33 @@ class Endpoint:
         return connected
 
 
-def free_endpoint(transport, folder):
+def free_endpoint(transport, folder, keys=""):
     if transport == "unix":
-        return Endpoint(path=tempfile.mktemp(dir=folder, suffix=".sock"))
+        return Endpoint(path=tempfile.mktemp(dir=folder, suffix=".sock"), keys=keys)
     with socket.create_server(("127.0.0.1", 0)) as free:
-        return Endpoint(port=free.getsockname()[1])
+        return Endpoint(port=free.getsockname()[1], keys=keys)
+
+
+def make_keys(aionbd, folder):
+    """An authority, a server and a client, each of whom asks the other for a certificate; the folder as text."""
+    keys = folder / "keys"
+    subprocess.run([aionbd, "keygen", "certificates", keys, "--host", "127.0.0.1"], stdout=subprocess.DEVNULL,
+                   check=True)
+    shutil.copytree(keys / "clients/client", keys / "home/.pki/libnbd")
+    return str(keys)
 
 
 def _aionbd(endpoint, backing, _):
     where = ["--unix", endpoint.path] if endpoint.path else ["--listen", f"127.0.0.1:{endpoint.port}"]
-    return [*where, "--log-level", "warn", backing.path]
+    tls = ["--tls-certificates", f"{endpoint.keys}/server"] if endpoint.keys else []
+    return [*where, *tls, "--log-level", "warn", backing.path]
+
+
+def _qemu_where(endpoint):
+    where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
+    tls = ["--object", f"tls-creds-x509,id=tls,endpoint=server,verify-peer=on,dir={endpoint.keys}/server",
+           "--tls-creds", "tls"] if endpoint.keys else []
+    return ["-t", "-e", "64", *where, *tls]
 
 
 def _aionbd_null(endpoint, backing, _):
@@ -81,14 +110,12 @@ def _aionbd_null(endpoint, backing, _):
 
 def _qemu(*options):
     def command(endpoint, backing, _):
-        where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
-        return ["-t", "-e", "64", *where, "-f", "raw", *options, backing.path]
+        return [*_qemu_where(endpoint), "-f", "raw", *options, backing.path]
     return command
 
 
 def _qemu_null(endpoint, backing, _):
-    where = ["-k", endpoint.path] if endpoint.path else ["-b", "127.0.0.1", "-p", str(endpoint.port)]
-    return ["-t", "-e", "64", *where, "--image-opts",
+    return [*_qemu_where(endpoint), "--image-opts",
             f"driver=raw,file.driver=null-co,file.read-zeroes=on,file.size={backing.size}"]
 
 
@@ -96,7 +123,8 @@ def _nbdkit(*plugin):
     def command(endpoint, backing, _):
         where = ["-U", endpoint.path] if endpoint.path else ["-i", "127.0.0.1", "-p", str(endpoint.port)]
         words = [word.format(path=backing.path, size=backing.size) for word in plugin]
-        return ["-f", *where, *words]
+        tls = ["--tls=require", f"--tls-certificates={endpoint.keys}/server", "--tls-verify-peer"]
+        return ["-f", *where, *(tls if endpoint.keys else []), *words]
     return command
 
 
@@ -123,9 +151,9 @@ _ALL = (
            _nbdkit("file", "file={path}", "cache=none")),
     # Its FUA is sync_file_range(), which leaves the data in the disk's volatile cache and says nothing of metadata.
     Server("nbd-server", "nbd-server", PAGE_CACHE, "flush and fua enabled", _nbd_server(sync=False), is_daemon=True,
-           fua_is_stable=False),
+           fua_is_stable=False, has_tls=False),
     Server("nbd-server-sync", "nbd-server", STABLE, "sync=true: every write is flushed", _nbd_server(sync=True),
-           is_daemon=True),
+           is_daemon=True, has_tls=False),
 )
 SERVERS = {server.name: server for server in _ALL}
 RAW = "raw"  # No server: fio's own libaio on the file, the floor.

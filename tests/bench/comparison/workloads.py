@@ -17,6 +17,7 @@ class Workload:
     replies: str = "any"      # simple or structured: what the client insists on
     backing: str = "file"     # see backings.py
     transport: str = "unix"   # or tcp
+    tls: bool = False         # with certificates on both sides
     quick: bool = False       # part of --quick
     note: str = ""
 
@@ -68,6 +69,16 @@ def _tcp():
     yield Workload("tcp 256k write", "fio", "write", 256 * KIB, 16, transport="tcp")
 
 
+def _tls():
+    for rw in ("read", "write"):
+        yield Workload(f"tls 256k {rw}", "fio", rw, 256 * KIB, 16, transport="tcp", tls=True, quick=True)
+        yield Workload(f"tls 4k {rw} depth 32", "fio", f"rand{rw}", depth=32, transport="tcp", tls=True, quick=True)
+    # Without a disk, and its page cache, in the way: what TLS itself costs.
+    for rw in ("read", "write"):
+        yield Workload(f"tls tmpfs 256k {rw}", "fio", rw, 256 * KIB, 16, backing="tmpfs", transport="tcp", tls=True)
+        yield Workload(f"tls tmpfs 4k {rw}", "fio", f"rand{rw}", depth=32, backing="tmpfs", transport="tcp", tls=True)
+
+
 def _replies():
     for replies in ("simple", "structured"):
         yield Workload(f"{replies} 4k read", "client", "randread", depth=32, backing="tmpfs", replies=replies)
@@ -87,3 +98,4 @@ def _copies():
 
 
 ALL = (*_random_4k(), *_sequential(), *_durable(), *_ceilings(), *_tcp(), *_replies(), *_copies())
+TLS = tuple(_tls())

@@ -1,0 +1,222 @@
+#!/usr/bin/python3
+"""Setting TLS up: keys are made and said how to use, wrong ones are named, and new ones are read on SIGHUP."""
+import os
+import pty
+import re
+import shutil
+import signal
+import stat
+import subprocess
+
+import served
+from served import MIB
+from tls_keys import TlsFacts
+
+
+class TlsSetup(TlsFacts):
+    def _program(self, *arguments, status=0):
+        return self.run_tool(served.program, *arguments, status=status, cwd=self.folder)
+
+    def _refused(self, message, *arguments, status=1):
+        said = self._program("--unix", self.free_socket(), *arguments, self.sparse(MIB), status=status)
+        self.assertIn(f"aionbd: {message}", said.splitlines()[0])
+
+    # keygen
+
+    def _follow(self, said, server_words):
+        """Runs what keygen said, but for the address: (the server, the clients' command lines)."""
+        commands = re.sub(r" \\\n +", " ", said)
+        serve = next(line.split() for line in commands.splitlines() if line.startswith("  aionbd "))
+        self.assertEqual(serve[1:-3], server_words)
+        self.assertEqual(serve[-3:], ["--listen", "0.0.0.0", "disk.img"])
+        server = self.serve(self.sparse(MIB), *server_words, tcp=True)
+        clients = [line.strip() for line in commands.splitlines() if re.match(r"  (nbdinfo|qemu-img|sudo nbd-client) ", line)]
+        return server, [each.replace("localhost/?", f"localhost:{server.port}/?").replace("port=10809", f"port={server.port}")
+                        for each in clients]
+
+    def what_keygen_says_of_certificates_works(self):
+        said = self._program("keygen", "certificates", "pki", "--host", "localhost", "--client", "alice")
+        shutil.copytree(self.folder / "pki/clients/alice", self.folder / "elsewhere/alice")
+        server, clients = self._follow(said, ["--tls-certificates", str(self.folder / "pki/server")])
+        with server:
+            self.assertEqual([each.split()[0] for each in clients], ["nbdinfo", "qemu-img", "sudo"])
+            for command in clients[:2]:
+                self.assertIn("1048576", self.run_tool("bash", "-c", command, cwd=self.folder / "elsewhere"))
+            for name in re.findall(r"\S+\.pem", clients[2]):  # the kernel's client needs a kernel: tests/kernel
+                self.assertTrue((self.folder / "elsewhere" / name).exists(), name)
+
+    def what_keygen_says_of_pre_shared_keys_works(self):
+        said = self._program("keygen", "psk", "keys.psk", "--user", "alice", "--user", "bob")
+        said = said.replace(f"@{os.uname().nodename}/", "@localhost/").replace(f"host={os.uname().nodename},", "host=localhost,")
+        server, clients = self._follow(said, ["--tls-psk", str(self.folder / "keys.psk")])
+        with server:
+            self.assertEqual([each.split()[0] for each in clients], ["nbdinfo", "qemu-img"])
+            for command in clients:
+                self.assertIn("1048576", self.run_tool("bash", "-c", command))
+                self.assertIn("1048576", self.run_tool("bash", "-c", command.replace("alice", "bob")))
+
+    def keygen_adds_a_client_later(self):
+        self._program("keygen", "certificates", "pki", "--host", "localhost")
+        before = (self.folder / "pki/server/server-key.pem").read_bytes()
+        said = self._program("keygen", "certificates", "pki", "--client", "late")
+        self.assertIn("clients/late", said)
+        self.assertEqual((self.folder / "pki/server/server-key.pem").read_bytes(), before)
+        with self.serve(self.sparse(MIB), "--tls-certificates", self.folder / "pki/server", tcp=True) as server:
+            self.run_tool("nbdinfo", self.keys.uri(server, self.folder / "pki/clients/late"))
+
+    def keygen_overwrites_nothing(self):
+        self._program("keygen", "certificates", "pki", "--host", "localhost")
+        self._program("keygen", "psk", "keys.psk")
+        before = {path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        for arguments in (["psk", "keys.psk"], ["certificates", "pki", "--host", "other"],
+                          ["certificates", "pki", "--client", "client"]):
+            self.assertIn("there already; nothing is overwritten", self._program("keygen", *arguments, status=1))
+        self.assertIn("--client NAME adds a client", self._program("keygen", "certificates", "pki", status=2))
+        self.assertEqual({path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}, before)
+
+    def keygen_keeps_keys_to_their_owner(self):
+        umask = os.umask(0)
+        self.addCleanup(os.umask, umask)
+        self._program("keygen", "certificates", "pki", "--host", "localhost")
+        self._program("keygen", "psk", "keys.psk")
+        for path in self.folder.rglob("*"):
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            if path.is_dir():
+                self.assertEqual(mode, 0o700, path)
+            elif path.name.endswith(("-key.pem", ".psk")):
+                self.assertEqual(mode, 0o600, path)
+
+    def keygen_that_is_misused_says_how_it_is_used(self):
+        for arguments in ([], ["magic"], ["psk"], ["certificates"], ["psk", "k", "--user", "a:b"],
+                          ["certificates", "d", "--host", "a,DNS:b"], ["certificates", "d", "--client", "../x"],
+                          ["certificates", "d", "--days", "0"]):
+            self.assertIn("Try aionbd --help", self._program("keygen", *arguments, status=2), arguments)
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertIn("certificates", self._program("keygen", "--help"))
+        self.assertIn("--host", self._program("keygen", "certificates", "--help"))
+
+    # Wrong keys at start
+
+    def contradictions_are_named(self):
+        for message, arguments in (
+                ("--tls: 'maybe' is not one of off, allowed, required", ["--tls", "maybe"]),
+                ("--tls required: needs --tls-certificates or --tls-psk", ["--tls", "required"]),
+                ("--tls allowed: needs --tls-certificates or --tls-psk", ["--tls", "allowed"]),
+                ("--tls off: does not go with --tls-psk", ["--tls", "off", "--tls-psk", self.keys.psk]),
+                ("--tls off: does not go with --tls-certificates", ["--tls", "off", "--tls-certificates", "x"]),
+                ("--tls-allow: goes with --tls-certificates", ["--tls-allow", "a", "--tls-psk", self.keys.psk]),
+                ("--tls-certificates: the name is empty", ["--tls-certificates", ""]),
+                ("--tls-psk: the name is empty", ["--tls-psk", ""])):
+            self._refused(message, *arguments, status=2)
+
+    def keys_of_no_use_are_named(self):
+        folder = self.keys.server
+        self._refused(f"--tls-certificates: there is no {self.folder}/server-cert.pem; aionbd keygen makes one",
+                      "--tls-certificates", self.folder)
+        self._refused(f"--tls-psk: there is no {self.folder}/none; aionbd keygen makes one", "--tls-psk",
+                      self.folder / "none")
+        self._refused(f"--tls-certificates: {self.keys.expired('server')}/server-cert.pem expired on Jan  1",
+                      "--tls-certificates", self.keys.expired("server"))
+        shutil.copy(self.keys.folder / "others/server/server-key.pem", folder / "server-key.pem")
+        self._refused(f"--tls-certificates: {folder}/server-key.pem is not the key of {folder}/server-cert.pem",
+                      "--tls-certificates", folder)
+
+    def a_key_without_permission_is_named(self):
+        self.need("setpriv")
+        self.need_root()
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        image = self.sparse(MIB)
+        os.chmod(image, 0o666)
+        for path in (self.folder, self.sockets, self.keys.server, self.keys.server.parent):
+            os.chmod(path, 0o777)
+        said = self.run_tool(*command, served.program, "--unix", self.free_socket(), "--io", "buffered",
+                             "--tls-certificates", self.keys.server, image, status=1)
+        self.assertIn(f"cannot read {self.keys.server}/server-key.pem: Permission denied", said)
+
+    def keys_that_everybody_can_read_are_warned_about(self):
+        os.chmod(self.keys.psk, 0o644)
+        with self.serve_tls(self.sparse(MIB)) as server:
+            self.assertIn(f"warning: every user of this machine can read {self.keys.psk}; chmod 600 it", server.log())
+
+    # Who can reach it
+
+    def an_open_address_without_tls_is_warned_about_in_one_sentence(self):
+        image = self.sparse(MIB)
+        warning = "warning: whoever reaches 0.0.0.0:{} can use the disk, and whoever listens in can read it: {}"
+        for options, why in (((), "there is no TLS"),
+                             (self.keys.options("--tls", "allowed"), "TLS is not required")):
+            with self.serve(image, "--listen", "0.0.0.0:0", *options) as server:
+                port = re.search(r"listening on 0\.0\.0\.0:(\d+)", server.log()).group(1)
+                self.assertEqual(server.log().count("warning: "), 1)
+                self.assertIn(warning.format(port, why), server.log())
+        with self.serve(image, "--listen", "0.0.0.0:0", *self.keys.options()) as server:
+            self.assertNotIn("warning: ", server.log())
+        for tcp in (False, True):
+            with self.serve(image, tcp=tcp) as server:
+                self.assertNotIn("warning: ", server.log())
+
+    # SIGHUP
+
+    def new_certificates_are_read_while_connections_go_on(self):
+        with self.serve_tls(self.sparse(MIB), tcp=True) as server:
+            old = self.keys.connect(server)
+            old.pwrite(b"before", 0)
+            # The server changes sides: its certificate, and whom it believes, are now the others'.
+            for name in ("ca-cert.pem", "server-cert.pem", "server-key.pem"):
+                shutil.copy(self.keys.folder / "others/server" / name, self.keys.server / name)
+            server.signal(signal.SIGHUP)
+            server.wait_for_log("new connections: certificates of ")
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client(whose="others")))
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client()), status=1)
+            self.assertEqual(old.pread(6, 0), b"before")
+            old.shutdown()
+
+    def new_pre_shared_keys_are_read(self):
+        with self.serve_tls(self.sparse(MIB)) as server:
+            self.run_tool("nbdinfo", self.keys.psk_uri(server, self.keys.wrong_psk()), status=1)
+            shutil.copy(self.keys.wrong_psk(), self.keys.psk)
+            server.signal(signal.SIGHUP)
+            server.wait_for_log("new connections: ")
+            self.run_tool("nbdinfo", self.keys.psk_uri(server, self.keys.wrong_psk()))
+
+    def bad_new_keys_are_reported_and_the_old_ones_stay(self):
+        with self.serve_tls(self.sparse(MIB), tcp=True) as server:
+            rubbish = self.folder / "rubbish"
+            rubbish.write_text("rubbish\n")
+            for source, name, complaint in (
+                    (self.keys.expired("server") / "server-cert.pem", "server-cert.pem", "expired on "),
+                    (rubbish, "server-key.pem", "has no private key"),
+                    (None, "ca-cert.pem", "there is no .*ca-cert.pem any more")):
+                path = self.keys.server / name
+                kept = path.read_bytes()
+                if source:
+                    shutil.copy(source, path)
+                else:
+                    path.unlink()
+                server.signal(signal.SIGHUP)
+                server.wait_for_log(f"error: --tls-certificates: .*{complaint}.*; going on with the keys as they were")
+                self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client()))
+                path.write_bytes(kept)
+            self.assertNotIn("new connections: ", server.log())
+
+    def without_tls_sighup_changes_nothing(self):
+        with self.serve(self.sparse(MIB)) as server:
+            server.signal(signal.SIGHUP)
+            server.wait_for_log("without TLS there are no keys to read again")
+            self.run_tool("nbdinfo", server.uri)
+
+    def without_tls_the_end_of_its_terminal_is_the_servers_end(self):
+        ours, terminal = pty.openpty()
+        with subprocess.Popen([served.program, "--unix", self.free_socket(), self.sparse(MIB)], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.DEVNULL, stderr=terminal) as process:
+            os.close(terminal)
+            said = b""
+            while b"listening on" not in said:
+                said += os.read(ours, 4096)
+            process.send_signal(signal.SIGHUP)
+            self.assertEqual(process.wait(served.PATIENCE_S), 0)
+        os.close(ours)
+
+
+if __name__ == "__main__":
+    served.main(TlsSetup)

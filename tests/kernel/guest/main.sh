@@ -67,7 +67,8 @@ undo_leftovers() {
     sleep 0.5
   done
   find /mnt/ext4 /mnt/xfs -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
-  rm -rf /tmp/* /dev/shm/*
+  # Without what is mounted there: the project itself may lie in /tmp.
+  find /tmp /dev/shm -xdev -mindepth 1 -delete 2>/dev/null
   find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d -exec rmdir {} +
   rmmod null_blk brd 2>/dev/null
 }

@@ -241,8 +241,12 @@ void server::give_memory_back_soon() {
 
 void server::finish() {
   if (admission_.present() != 0) return;
-  spdlog::info("stopped");
-  for (auto& each : loops_) each.context.stop();
+  // Once more to the end of the queue: whoever posted this from another loop may have overtaken the cancelled
+  // accepts, and these hold sockets of loops that go before the queue does.
+  asio::post(main_, [this] {
+    spdlog::info("stopped");
+    for (auto& each : loops_) each.context.stop();
+  });
 }
 
 }  // namespace aionbd::server

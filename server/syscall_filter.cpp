@@ -77,7 +77,7 @@ constexpr names for_sanitizers = {"openat",     "open",        "readlink",
                                   "getppid",    "getuid",      "geteuid",
                                   "getgid",     "getegid",     "set_tid_address",
                                   "arch_prctl", "dup",         "dup2",
-                                  "fcntl"};
+                                  "fcntl",      "rseq",        "set_robust_list"};
 
 constexpr std::uint64_t low_half = 0xFFFFFFFF;
 

@@ -9,20 +9,14 @@ namespace aionbd::server {
 void failure_log::add(const protocol::request& asked, const std::error_code& why) noexcept {
   // A refused fast zero is an answer, not a failure.
   if (why == std::errc::operation_not_supported) return;
-  const auto now = std::chrono::steady_clock::now();
-  if (now < quiet_until_) {
-    ++unsaid_;
-    return;
-  }
+  const auto others = limit_.pass(std::chrono::steady_clock::now());
+  if (!others) return;
   try {
     spdlog::error("{}: {} of {} bytes at {} failed: {} ({} more like it since the last line)", peer_,
-                  protocol::to_string(asked.what), asked.length, asked.offset, why.message(), unsaid_);
+                  protocol::to_string(asked.what), asked.length, asked.offset, why.message(), *others);
   } catch (const std::bad_alloc&) {
-    ++unsaid_;
-    return;
+    limit_.was_not_said(*others);
   }
-  quiet_until_ = now + std::chrono::seconds(1);
-  unsaid_ = 0;
 }
 
 }  // namespace aionbd::server

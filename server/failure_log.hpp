@@ -3,12 +3,11 @@
 // rest.
 #pragma once
 
-#include <chrono>
-#include <cstdint>
 #include <string>
 #include <system_error>
 
 #include "protocol/requests.hpp"
+#include "server/rare_line.hpp"
 
 namespace aionbd::server {
 
@@ -20,8 +19,7 @@ class failure_log {
 
  private:
   std::string peer_;
-  std::chrono::steady_clock::time_point quiet_until_{};
-  std::uint64_t unsaid_ = 0;
+  rare_line limit_;
 };
 
 }  // namespace aionbd::server

@@ -15,18 +15,16 @@
 #include <utility>
 
 #include "server/sandbox.hpp"
+#include "storage/last_error.hpp"
 
 namespace aionbd::server {
 
 namespace {
 
 using storage::file_descriptor;
+using storage::last_error;
 
 constexpr unsigned descriptors_max = 1U << 20;
-
-std::error_code last_error() {
-  return {errno, std::system_category()};
-}
 
 // One message with at most one descriptor beside it.
 struct message {

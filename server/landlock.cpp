@@ -3,15 +3,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 
 #include "storage/file_descriptor.hpp"
+#include "storage/last_error.hpp"
 
 namespace aionbd::server {
 
 namespace {
+
+using storage::last_error;
 
 // As in <linux/landlock.h>, whose version on the machine that builds may be older than the kernel that runs
 // it.
@@ -25,10 +27,6 @@ constexpr unsigned ask_version = 1;
 
 constexpr std::uint64_t bits_up_to(unsigned last) {
   return (std::uint64_t{2} << last) - 1;
-}
-
-std::error_code last_error() {
-  return {errno, std::system_category()};
 }
 
 // Everything that this version of Landlock can forbid.

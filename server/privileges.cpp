@@ -8,16 +8,16 @@
 
 #include <cerrno>
 
+#include "storage/last_error.hpp"
+
 namespace aionbd::server {
 
 namespace {
 
+using storage::last_error;
+
 constexpr unsigned capabilities_max = 64;
 constexpr unsigned capabilities_per_word = 32;
-
-std::error_code last_error() {
-  return {errno, std::system_category()};
-}
 
 void demand(int result, const char* doing) {
   if (result != 0) throw std::system_error(last_error(), doing);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,20 +14,33 @@ class rare_line {
  public:
   static constexpr std::chrono::seconds pause{1};
 
-  // What to put behind the line, if it may be said: nothing, or how many like it were not.
-  std::optional<std::string> may_be_said(std::chrono::steady_clock::time_point now) {
+  // Whether the line may be said; then how many like it were not since the last.
+  std::optional<std::uint64_t> pass(std::chrono::steady_clock::time_point now) {
     if (now < quiet_until_) {
       ++unsaid_;
       return std::nullopt;
     }
     quiet_until_ = now + pause;
-    const auto count = std::exchange(unsaid_, 0U);
-    return count == 0 ? std::string() : " (" + std::to_string(count) + " more like it since the last line)";
+    return std::exchange(unsaid_, 0U);
+  }
+
+  // It was not said after all: the next one may be, and counts this one and those before it.
+  void was_not_said(std::uint64_t others) {
+    quiet_until_ = {};
+    unsaid_ = others + 1;
+  }
+
+  // pass() as what to put behind the line: nothing, or the number.
+  std::optional<std::string> may_be_said(std::chrono::steady_clock::time_point now) {
+    const auto others = pass(now);
+    if (!others) return std::nullopt;
+    return *others == 0 ? std::string()
+                        : " (" + std::to_string(*others) + " more like it since the last line)";
   }
 
  private:
   std::chrono::steady_clock::time_point quiet_until_;
-  unsigned unsaid_ = 0;
+  std::uint64_t unsaid_ = 0;
 };
 
 }  // namespace aionbd::server

@@ -4,7 +4,6 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 
-#include <cerrno>
 #include <cstdint>
 #include <ctime>
 #include <system_error>
@@ -15,10 +14,13 @@
 #include "server/privileges.hpp"
 #include "server/sanitized.hpp"
 #include "server/syscall_filter.hpp"
+#include "storage/last_error.hpp"
 
 namespace aionbd::server {
 
 namespace {
+
+using storage::last_error;
 
 // Of root: to read keys that others may not, and to remove files in folders and from owners that are not its
 // own.
@@ -28,7 +30,7 @@ constexpr std::uint64_t file_capabilities = std::uint64_t{1} << CAP_DAC_OVERRIDE
 
 std::error_code forbid_new_privileges() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0) return {};
-  return {errno, std::system_category()};
+  return last_error();
 }
 
 class parts {

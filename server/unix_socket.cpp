@@ -8,15 +8,15 @@
 
 #include <cerrno>
 
+#include "storage/last_error.hpp"
+
 namespace aionbd::server {
 
 namespace {
 
-constexpr mode_t all_permissions = 0777;
+using storage::last_error;
 
-std::error_code last_error() {
-  return {errno, std::system_category()};
-}
+constexpr mode_t all_permissions = 0777;
 
 // The mask is the process's; at start there is one thread. What it leaves is what the file is created with.
 int bind_with_mode(int fd, const sockaddr_un& address, mode_t mode) {

@@ -12,15 +12,13 @@
 #include <memory>
 #include <new>
 
+#include "storage/last_error.hpp"
+
 namespace aionbd::storage {
 
 namespace {
 
 constexpr std::size_t extents_per_call = 512;
-
-std::error_code last_error() {
-  return {errno, std::system_category()};
-}
 
 bool has_no_map(int error) {
   return error == EOPNOTSUPP || error == ENOTTY || error == EINVAL || error == ENOSYS;

@@ -24,6 +24,9 @@ using protocol::error;
 constexpr std::uint64_t large_payload = std::uint64_t{32} << 10;
 constexpr std::size_t beside_large_payload = 4096;
 
+// So many requests are begun before those that have finished meanwhile are answered.
+constexpr std::size_t answer_every = 8;
+
 // What a long list of extents may take: as it was found, and as it is sent.
 constexpr std::size_t status_charge = 2 * protocol::status_extents_max * sizeof(storage::extent);
 // Enough for one extent in whole blocks of the client's, whatever the file system's are.
@@ -90,6 +93,7 @@ asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
     progressed_ = false;
     const pause reason = handle_received();
     home_.queue.flush();
+    answer_finished();
     writer_.send();
     if (reason == pause::over) break;
     if (writer_.failure()) {
@@ -110,8 +114,15 @@ asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
   }
 }
 
+// What a file system in memory is asked for has finished when it was submitted. Were all of a burst answered
+// at its end, client and server would take turns instead of working at the same time.
+void session::answer_finished() {
+  if (home_.queue.deliver_finished() != 0) home_.completions.end();
+}
+
 session::pause session::handle_received() {
-  for (;;) {
+  for (std::size_t begun = 1;; ++begun) {
+    if (begun % answer_every == 0) answer_finished();
     if (said_all_) received_.consume(received_.bytes().size());
     if (incoming_ != nullptr && !take_payload()) return pause::need_bytes;
     if (received_.bytes().size() < protocol::request_header_size(agreed_.replies)) return pause::need_bytes;

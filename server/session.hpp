@@ -55,6 +55,7 @@ class session final : private completion_batch_listener {
 
   boost::asio::awaitable<void> serve(std::span<const std::byte> read_ahead);
   pause handle_received();
+  void answer_finished();
   pause handle_header();
   pause end(std::error_code why);
   void begin(const protocol::request& asked, protocol::error refusal);

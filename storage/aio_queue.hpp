@@ -29,6 +29,7 @@ class aio_queue final : public io_queue {
 
   void submit(io_request& request) override;
   void flush() override;
+  std::size_t deliver_finished() override;
   void post(io_request& request) override;
 
   // Readable when drain() has something to do. Owned by the queue.

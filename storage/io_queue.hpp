@@ -72,9 +72,9 @@ class io_list {
   io_request* last_ = nullptr;
 };
 
-// Threads: submit() and flush() belong to the thread that runs the queue; post() is for any thread.
-// Completions come by one door: every hook is called by the queue's own drain on its own thread, never from
-// inside submit(), flush() or post(). A hook may submit again.
+// Threads: submit(), flush() and deliver_finished() belong to the thread that runs the queue; post() is for
+// any thread. Every hook is called on the queue's own thread, by its drain or by deliver_finished(), never
+// from inside submit(), flush() or post(). A hook may submit again.
 class io_queue {
  public:
   virtual ~io_queue() = default;
@@ -84,6 +84,11 @@ class io_queue {
 
   // Hands what is queued to the kernel.
   virtual void flush() = 0;
+
+  // Calls the hooks of what has finished, as far as that is seen without asking the system, and submits what
+  // they asked for; returns how many were called. Not from inside a hook. A queue that cannot see it has
+  // none.
+  virtual std::size_t deliver_finished() { return 0; }
 
   // Delivers a request that was finished elsewhere (its result is set) through this queue's door. An idle
   // request, one that was never submitted, may be posted too: as a message to the thread of this queue.

@@ -57,6 +57,7 @@ random_run::random_run(std::uint64_t seed, defect broken)
       history_(shape_.size),
       requests_left_(10 + random(requests_max - 10)) {
   server_.disk.short_counts(one_in(2));
+  server_.disk.finish_at_once(one_in(4));
   if (broken == defect::two_range_locks) server_.exports.add("other", "", shape_, server_.disk.file());
   if (broken == defect::idle_syncs) server_.disk.ignore_syncs();
   for (std::size_t i = 1 + random(4); i > 0; --i) {

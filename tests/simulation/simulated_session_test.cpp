@@ -70,6 +70,26 @@ reply_mode chunked_mode() {
 
 }  // namespace
 
+// --- A disk that finishes what it is asked for at once
+
+TEST_CASE("what_finishes_at_once_is_answered_without_a_wake_up_and_before_the_burst_is_over") {
+  constexpr std::size_t requests = 60;
+  dialogue talk(file_of(64 * 1024), each_mode());
+  CHECK(talk.write(0, 512).error == 0);
+  talk.server.disk.finish_at_once(true);
+  for (std::size_t i = 0; i < requests; ++i) {
+    talk.client.ask({.what = command::read, .offset = i * block, .length = block});
+  }
+  talk.client.say(1 << 20);
+  simulated_loop& loop = talk.server.loops[0];
+  while (loop.run_one()) {  // and no drain
+  }
+  talk.client.hear(1 << 20);
+  CHECK(talk.client.unanswered() == 0);
+  CHECK(talk.client.take_answers().size() == requests);
+  CHECK(loop.queue.most_outstanding() <= 16);
+}
+
 // --- FAST_ZERO
 
 TEST_CASE("rule 30: fast_zero_is_enotsup_before_anything_changes_where_zeroes_must_be_written") {

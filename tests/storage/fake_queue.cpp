@@ -363,7 +363,7 @@ fake_queue::~fake_queue() {
 
 void fake_queue::submit(io_request& request) {
   if (request.state != io_state::idle) std::abort();
-  ++outstanding_;
+  most_outstanding_ = std::max(most_outstanding_, ++outstanding_);
   request.state = io_state::queued;
   queued_.push_back(request);
 }
@@ -374,6 +374,18 @@ void fake_queue::flush() {
     request->state = io_state::active;
     disk_.take(*request, *this);
   }
+  while (disk_.finishes_at_once_ && disk_.step()) {
+  }
+}
+
+std::size_t fake_queue::deliver_finished() {
+  std::vector<io_request*> ready;
+  {
+    const tests::memory_of mine(tests::memory_of::test);
+    const std::lock_guard guard(done_mutex_);
+    ready.swap(done_);
+  }
+  return deliver(ready);
 }
 
 void fake_queue::post(io_request& request) {
@@ -389,6 +401,10 @@ std::size_t fake_queue::drain() {
     ready.swap(done_);
     while (io_request* const message = posted_.pop_front()) ready.push_back(message);
   }
+  return deliver(ready);
+}
+
+std::size_t fake_queue::deliver(const std::vector<io_request*>& ready) {
   for (io_request* request : ready) {
     if (request->state != io_state::idle) --outstanding_;
     request->state = io_state::idle;

@@ -57,6 +57,8 @@ class fake_disk {
   void ignore_syncs() { ignores_syncs_ = true; }
 
   // Reads and writes may transfer less than asked, in whole blocks when direct.
+  // Everything finishes while it is handed over, as in a file system in memory.
+  void finish_at_once(bool enabled) { finishes_at_once_ = enabled; }
   void short_counts(bool enabled) { short_counts_ = enabled; }
   // The next request of this kind transfers only so many bytes.
   void cut_next(io_op op, std::uint64_t length);
@@ -131,6 +133,7 @@ class fake_disk {
   std::vector<std::uint32_t> stable_versions_;
   std::uint32_t version_ = 0;
   std::vector<extent_kind> kinds_;  // of each block
+  bool finishes_at_once_ = false;
   bool short_counts_ = false;
   bool ignores_syncs_ = false;
   struct cut {
@@ -153,18 +156,23 @@ class fake_queue final : public io_queue {
 
   void submit(io_request& request) override;
   void flush() override;
+  std::size_t deliver_finished() override;
   void post(io_request& request) override;
 
   // Runs the hooks of what is finished or posted; how many.
   std::size_t drain();
 
   std::size_t outstanding() const { return outstanding_; }
+  std::size_t most_outstanding() const { return most_outstanding_; }  // at any time
 
  private:
   friend class fake_disk;
+  std::size_t deliver(const std::vector<io_request*>& ready);
+
   fake_disk& disk_;
   io_list queued_;
   std::size_t outstanding_ = 0;
+  std::size_t most_outstanding_ = 0;
   std::mutex done_mutex_;
   std::vector<io_request*> done_;  // guarded by done_mutex_, as is posted_
   io_list posted_;

@@ -42,6 +42,17 @@ class null_queue final : public storage::io_queue {
 
   void flush() override {}
 
+  std::size_t deliver_finished() override {
+    std::size_t count = 0;
+    storage::io_list ready = std::exchange(done_, {});
+    while (storage::io_request* const request = ready.pop_front()) {
+      request->state = storage::io_state::idle;
+      request->hook(*request);
+      ++count;
+    }
+    return count;
+  }
+
   // Only this thread posts here: nothing is offloaded.
   void post(storage::io_request& request) override {
     if (done_.empty()) asio::post(home_->context, [this] { drain(); });
@@ -50,11 +61,7 @@ class null_queue final : public storage::io_queue {
 
  private:
   void drain() {
-    storage::io_list ready = std::exchange(done_, {});
-    while (storage::io_request* const request = ready.pop_front()) {
-      request->state = storage::io_state::idle;
-      request->hook(*request);
-    }
+    (void)deliver_finished();
     home_->completions.end();
   }
 

@@ -234,7 +234,8 @@ std::string tls_context::describe() const {
                                                          : "must show one that --tls-allow names");
   }
   if (psk_.empty()) return text;
-  return fmt::format("{}{}pre-shared keys of {} users", text, text.empty() ? "" : "; ", psk_.size());
+  return fmt::format("{}{}pre-shared keys of {} user{}", text, text.empty() ? "" : "; ", psk_.size(),
+                     psk_.size() == 1 ? "" : "s");
 }
 
 std::vector<std::string> files_of(const tls_settings& settings) {

@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from pathlib import Path
 
 import served
 from served import MIB
@@ -54,6 +55,24 @@ class TlsSetup(TlsFacts):
             for command in clients:
                 self.assertIn("1048576", self.run_tool("bash", "-c", command))
                 self.assertIn("1048576", self.run_tool("bash", "-c", command.replace("alice", "bob")))
+
+    def the_readmes_line_for_qemu_gives_a_machine_its_disk(self):
+        readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").replace(" \\\n", " ")
+        command = next(line for line in readme.splitlines() if "$ qemu-system-x86_64" in line and "tls-creds-psk" in line)
+        command = command.partition("$ ")[2].partition("#")[0].strip()
+        self._program("keygen", "psk", "keys.psk", "--user", "alice")
+        certificates = command.replace("-psk,", "-x509,").replace("username=alice,dir=$PWD", "dir=pki/clients/alice")
+        self._program("keygen", "certificates", "pki", "--host", "localhost", "--client", "alice")
+        for keys, line in ((["--tls-psk", self.folder / "keys.psk"], command),
+                           (["--tls-certificates", self.folder / "pki/server"], certificates)):
+            with self.serve(self.sparse(MIB), *keys, tcp=True) as server:
+                line = line.replace("server.example.org", f"localhost,port={server.port}")
+                self.assertIn("-object tls-creds", line)
+                said = subprocess.run(["bash", "-c", f"{line} -m 64 -S -display none -monitor stdio"], input="info block\nquit\n",
+                                      cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual(said.returncode, 0, said.stderr)
+                self.assertIn("virtio0", said.stdout)
+                self.assertIn("serving export ''", server.log())
 
     def keygen_adds_a_client_later(self):
         self._program("keygen", "certificates", "pki", "--host", "localhost")

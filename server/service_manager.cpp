@@ -1,31 +1,26 @@
 #include "server/service_manager.hpp"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 
-#include <cstddef>
 #include <cstdlib>
+#include <optional>
 #include <string>
 
 #include "server/log.hpp"
+#include "server/unix_socket.hpp"
 
 namespace aionbd::server {
 
 service_manager::service_manager() {
   const char* const wanted = std::getenv("NOTIFY_SOCKET");
   if (wanted == nullptr || *wanted == '\0') return;
-  const std::string path = wanted;
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
+  std::string path = wanted;
+  const bool is_no_file = path.front() == '@';
+  if (is_no_file) path.front() = '\0';
+  const auto address = is_no_file || path.front() == '/' ? unix_address::of(path) : std::nullopt;
   storage::file_descriptor fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const bool fits = path.size() < sizeof address.sun_path && (path.front() == '/' || path.front() == '@');
-  if (fits) path.copy(address.sun_path, path.size());
-  // '@' stands for a name that is not in the file system, which begins with a zero.
-  if (path.front() == '@') address.sun_path[0] = '\0';
-  const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size());
-  if (!fits || !fd ||
-      ::connect(fd.get(), static_cast<const sockaddr*>(static_cast<const void*>(&address)), length) != 0) {
-    spdlog::warn("NOTIFY_SOCKET: cannot reach the service manager at {}", path);
+  if (!address || !fd || ::connect(fd.get(), address->get(), address->length()) != 0) {
+    spdlog::warn("NOTIFY_SOCKET: cannot reach the service manager at {}", wanted);
     return;
   }
   socket_ = std::move(fd);

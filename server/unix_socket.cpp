@@ -1,12 +1,11 @@
 #include "server/unix_socket.hpp"
 
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 
 #include "storage/last_error.hpp"
 
@@ -19,10 +18,9 @@ using storage::last_error;
 constexpr mode_t all_permissions = 0777;
 
 // The mask is the process's; at start there is one thread. What it leaves is what the file is created with.
-int bind_with_mode(int fd, const sockaddr_un& address, mode_t mode) {
+int bind_with_mode(int fd, const unix_address& address, mode_t mode) {
   const mode_t before = ::umask(all_permissions & ~mode);
-  const int result =
-      ::bind(fd, static_cast<const sockaddr*>(static_cast<const void*>(&address)), sizeof address);
+  const int result = ::bind(fd, address.get(), address.length());
   const int error = errno;
   ::umask(before);
   errno = error;
@@ -47,15 +45,27 @@ std::error_code give_to(const std::string& path, const identity& owner) {
 
 }  // namespace
 
+std::optional<unix_address> unix_address::of(std::string_view name) {
+  unix_address made;
+  // A path ends with a zero byte, a name of no file with its length.
+  if (name.size() >= sizeof made.address_.sun_path) return std::nullopt;
+  made.address_.sun_family = AF_UNIX;
+  name.copy(made.address_.sun_path, name.size());
+  made.length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+  return made;
+}
+
 // Who connects to a socket that is bound and does not listen yet is refused, so the order is: create, give
 // away, listen.
 storage::file_descriptor bind_unix_socket(const std::string& path, const unix_access& access,
                                           std::error_code& failure) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const auto address = unix_address::of(path);
+  if (!address) {
+    failure = std::make_error_code(std::errc::filename_too_long);
+    return {};
+  }
   storage::file_descriptor fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd || bind_with_mode(fd.get(), address, access.mode) != 0) {
+  if (!fd || bind_with_mode(fd.get(), *address, access.mode) != 0) {
     failure = last_error();
     return {};
   }

@@ -12,6 +12,7 @@
 
 #include "server/announcement.hpp"
 #include "server/config.hpp"
+#include "server/deadly_signals.hpp"
 #include "server/exports.hpp"
 #include "server/identity.hpp"
 #include "server/keygen.hpp"
@@ -53,6 +54,7 @@ storage::block_file open_file(const server::config& settings) {
 }
 
 int run(const server::config& settings) {
+  server::outlive_failures();
   server::set_up_log(settings.log_level);
   const auto user = settings.user ? server::find_user_to_become(*settings.user) : std::nullopt;
   server::exports served;

@@ -8,7 +8,9 @@ namespace aionbd::server {
 
 void failure_log::add(const protocol::request& asked, const std::error_code& why) noexcept {
   // A refused fast zero is an answer, not a failure.
-  if (why == std::errc::operation_not_supported) return;
+  const bool must_be_fast =
+      asked.what == protocol::command::write_zeroes && (asked.flags & protocol::command_flag::fast_zero) != 0;
+  if (must_be_fast && why == std::errc::operation_not_supported) return;
   const auto others = limit_.pass(std::chrono::steady_clock::now());
   if (!others) return;
   try {

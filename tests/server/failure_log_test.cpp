@@ -37,9 +37,14 @@ TEST_CASE("failures_in_quick_succession_are_counted_and_not_logged_each") {
   CHECK(log.count_with("(999 more like it since the last line)") == 1);
 }
 
-TEST_CASE("a_refused_fast_zero_is_no_failure_to_log") {
+TEST_CASE("a_refused_fast_zero_is_no_failure_to_log_and_anything_else_is") {
   const tests::log_lines log;
   server::failure_log failures("peer");
-  failures.add(asked, std::make_error_code(std::errc::operation_not_supported));
+  const protocol::request fast{
+      .what = protocol::command::write_zeroes, .flags = protocol::command_flag::fast_zero, .length = 512};
+  const auto unsupported = std::make_error_code(std::errc::operation_not_supported);
+  failures.add(fast, unsupported);
   CHECK(log.all().empty());
+  failures.add(asked, unsupported);
+  CHECK(log.count_with("WRITE of 512 bytes at 4096 failed: Operation not supported") == 1);
 }

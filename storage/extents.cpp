@@ -100,6 +100,27 @@ std::error_code find_by_seeking(int fd, std::uint64_t offset, std::uint64_t end,
   return {};
 }
 
+// A file that was cut off underneath ends before what is asked for. To a map that is a hole, but nothing can
+// be read there. What is data is told as such, and reading it will show.
+bool is_cut_off(int fd, std::uint64_t offset, const extent_list& found) {
+  if (found.items.empty() || found.items.back().kind == extent_kind::data) return false;
+  const off_t size = ::lseek(fd, 0, SEEK_END);
+  return size >= 0 && static_cast<std::uint64_t>(size) < offset + found.length();
+}
+
+std::error_code find_any_way(int fd, std::uint64_t offset, std::uint64_t length, extent_list& found) {
+  const std::uint64_t end = offset + length;
+  found.items.clear();
+  std::error_code failure = find_by_map(fd, offset, end, found);
+  if (!failure || !has_no_map(failure.value())) return failure;
+  found.items.clear();
+  failure = find_by_seeking(fd, offset, end, found);
+  if (!failure || !has_no_map(failure.value())) return failure;
+  found.items.clear();
+  found.append(length, extent_kind::data);
+  return {};
+}
+
 }  // namespace
 
 std::uint64_t extent_list::length() const {
@@ -120,16 +141,9 @@ bool extent_list::append(std::uint64_t length, extent_kind kind) {
 }
 
 std::error_code find_extents(int fd, std::uint64_t offset, std::uint64_t length, extent_list& found) {
-  const std::uint64_t end = offset + length;
-  found.items.clear();
-  std::error_code failure = find_by_map(fd, offset, end, found);
-  if (!failure || !has_no_map(failure.value())) return failure;
-  found.items.clear();
-  failure = find_by_seeking(fd, offset, end, found);
-  if (!failure || !has_no_map(failure.value())) return failure;
-  found.items.clear();
-  found.append(length, extent_kind::data);
-  return {};
+  const std::error_code failure = find_any_way(fd, offset, length, found);
+  if (!failure && is_cut_off(fd, offset, found)) return std::make_error_code(std::errc::io_error);
+  return failure;
 }
 
 }  // namespace aionbd::storage

@@ -34,7 +34,8 @@ struct extent_list {
 
 // Blocks while the file system looks it up, and until dirty pages of the file are written: a page that is not
 // written yet can lie over an extent that still counts as unwritten. A file system or device that has no map
-// says that all is data. Fills `found`, from `offset` on, with at most `length` bytes, at least one extent.
+// says that all is data; a file that ends before the range does is an input/output error. Fills `found`, from
+// `offset` on, with at most `length` bytes, at least one extent.
 [[nodiscard]] std::error_code find_extents(int fd, std::uint64_t offset, std::uint64_t length,
                                            extent_list& found);
 

@@ -268,6 +268,19 @@ TEST_CASE("the_offset_of_the_descriptor_does_not_matter") {
 }
 
 // Neither a map nor holes to seek for: as with some file systems and devices.
+TEST_CASE("a_file_that_was_cut_off_has_no_hole_behind_its_end") {
+  const test_folder folder;
+  const file_descriptor file(::open(folder.sparse_file("disk", 10 * mib).c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(file);
+  REQUIRE(::ftruncate(file.get(), 4 * mib) == 0);
+  CHECK(find(file.get(), 0, 4 * mib) == extents{{4 * mib, hole}});
+  extent_list found;
+  for (const auto& [offset, length] :
+       {std::pair{4 * mib, mib}, std::pair{3 * mib, mib + 1}, std::pair{9 * mib, mib}}) {
+    CHECK(find_extents(file.get(), offset, length, found) == std::errc::io_error);
+  }
+}
+
 TEST_CASE("what_knows_nothing_of_holes_is_all_data") {
   const test_folder folder;
   const loop_disk disk(folder.sparse_file("below", 10 * mib), 512);

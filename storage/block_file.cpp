@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <filesystem>
 #include <system_error>
 
 #include "storage/alignment.hpp"
@@ -41,15 +42,50 @@ void fill_new_file(int fd, const block_file::request& wanted) {
   if (::fallocate(fd, 0, 0, size) != 0) refuse(wanted.path, "cannot allocate the space of", errno);
 }
 
-// True if the file was not there and is now.
-bool create_if_missing(const block_file::request& wanted) {
-  if (!wanted.create_size) return false;
+bool has_name(const std::string& path) {
+  struct stat facts {};
+  return ::lstat(path.c_str(), &facts) == 0;
+}
+
+// Else a power cut may take the name away, and with it all that was flushed.
+void make_durable(const block_file::request& wanted, int fd, const std::string& folder) {
+  const file_descriptor place(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Who may not read the folder may still make a file in it; most file systems keep both together.
+  if (::fsync(place ? place.get() : fd) != 0) refuse(wanted.path, "cannot make durable", errno);
+}
+
+// For file systems that know no files without a name. Who is interrupted leaves a file of no use behind.
+bool create_by_name(const block_file::request& wanted, const std::string& folder) {
   const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
   const file_descriptor fresh(::open(wanted.path.c_str(), flags, only_the_owner));
   if (!fresh && errno == EEXIST) return false;
   if (!fresh) refuse(wanted.path, "cannot create", errno);
   undo_creation undo(wanted.path);
   fill_new_file(fresh.get(), wanted);
+  make_durable(wanted, fresh.get(), folder);
+  undo.keep();
+  return true;
+}
+
+// True if the file was not there and is now. It gets its name last, so that it is never seen half made,
+// whoever is interrupted.
+bool create_if_missing(const block_file::request& wanted) {
+  if (!wanted.create_size || has_name(wanted.path)) return false;
+  std::string folder = std::filesystem::path(wanted.path).parent_path();
+  if (folder.empty()) folder = ".";
+  const file_descriptor fresh(::open(folder.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, only_the_owner));
+  if (!fresh && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
+    return create_by_name(wanted, folder);
+  if (!fresh) refuse(wanted.path, "cannot create", errno);
+  fill_new_file(fresh.get(), wanted);
+  if (::fsync(fresh.get()) != 0) refuse(wanted.path, "cannot make durable", errno);
+  const std::string nameless = "/proc/self/fd/" + std::to_string(fresh.get());
+  if (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, wanted.path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
+    if (errno == EEXIST) return false;  // somebody else was quicker
+    refuse(wanted.path, "cannot create", errno);
+  }
+  undo_creation undo(wanted.path);
+  make_durable(wanted, fresh.get(), folder);
   undo.keep();
   return true;
 }

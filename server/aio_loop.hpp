@@ -12,8 +12,9 @@ struct aio_loop : loop {
   // fs.aio-max-nr is 65536 for the whole machine.
   static constexpr unsigned aio_depth = 1024;
 
-  explicit aio_loop(storage::offload_queue& blocking)
-      : loop(aio), aio(aio_depth, blocking), bridge(context, aio, completions) {}
+  // `take` as aio_queue has it, for tests.
+  explicit aio_loop(storage::offload_queue& blocking, storage::aio_queue::submit_call take = nullptr)
+      : loop(aio), aio(aio_depth, blocking, take), bridge(context, aio, completions) {}
 
   storage::aio_queue aio;
   storage_bridge bridge;

@@ -96,6 +96,10 @@ asio::awaitable<bool> connection::shake_hands() {
   for (;;) {
     const auto action = handshake_.resume(received);
     received = received.subspan(action.consumed);
+    // Before the client is told that it may send requests.
+    if (action.what == step::enter_transmission) {
+      place_.emplace(served_.fence_of(*handshake_.agreed().chosen), stream_.descriptor(), home_.queue);
+    }
     if (!handshake_.output().empty() && action.what != step::need_bytes) {
       if (co_await stream_.write(handshake_.output())) co_return false;
     }
@@ -133,8 +137,8 @@ asio::awaitable<bool> connection::shake_hands() {
 asio::awaitable<void> connection::transmit() {
   const protocol::terms& agreed = handshake_.agreed();
   spdlog::info("{}: serving export '{}'", stream_.peer(), agreed.chosen->name);
-  session_ =
-      std::make_unique<session>(stream_, home_, served_.device_of(*agreed.chosen), agreed, limits_.session);
+  session_ = std::make_unique<session>(stream_, home_, served_.device_of(*agreed.chosen), *place_, agreed,
+                                       limits_.session);
   // The answer that ended the handshake may have been on its way when the stop came.
   if (stopping_) session_->stop();
   const std::error_code why = co_await session_->run(read_ahead_);

@@ -7,10 +7,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "protocol/handshake.hpp"
 #include "server/exports.hpp"
+#include "server/fence.hpp"
 #include "server/loop.hpp"
 #include "server/session.hpp"
 #include "server/tls_context.hpp"
@@ -59,8 +61,9 @@ class connection : public std::enable_shared_from_this<connection> {
   const tls_keys* tls_;
   protocol::handshake handshake_;
   bool stopping_ = false;
-  std::vector<std::byte> read_ahead_;  // what came behind the handshake's last option
-  std::unique_ptr<session> session_;   // once the handshake is over
+  std::vector<std::byte> read_ahead_;   // what came behind the handshake's last option
+  std::optional<fence::member> place_;  // once an export is chosen
+  std::unique_ptr<session> session_;    // once the handshake is over
 };
 
 }  // namespace aionbd::server

@@ -34,8 +34,8 @@ void exports::add(std::string name, std::string description, const storage::geom
   infos_.push_back(describe(std::move(name), std::move(description), shape));
 }
 
-storage::block_device& exports::device_of(const protocol::export_info& chosen) {
-  return backings_.at(static_cast<std::size_t>(&chosen - infos_.data())).device;
+exports::backing& exports::backing_of(const protocol::export_info& chosen) {
+  return backings_.at(static_cast<std::size_t>(&chosen - infos_.data()));
 }
 
 }  // namespace aionbd::server

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "protocol/terms.hpp"
+#include "server/fence.hpp"
 #include "storage/block_device.hpp"
 #include "storage/block_file.hpp"
 
@@ -30,7 +31,9 @@ class exports {
   std::span<const protocol::export_info> infos() const { return infos_; }
 
   // The device behind one of infos(); `chosen` must be an element of it.
-  storage::block_device& device_of(const protocol::export_info& chosen);
+  storage::block_device& device_of(const protocol::export_info& chosen) { return backing_of(chosen).device; }
+  // What its sessions pass before their first request.
+  fence& fence_of(const protocol::export_info& chosen) { return backing_of(chosen).order; }
 
  private:
   struct backing {
@@ -39,7 +42,9 @@ class exports {
     backing(const storage::geometry& shape, const storage::descriptors& disk) : device(shape, disk) {}
     std::optional<storage::block_file> file;  // outlives the device, which uses its descriptors
     storage::block_device device;
+    fence order;
   };
+  backing& backing_of(const protocol::export_info& chosen);
 
   std::vector<protocol::export_info> infos_;
   std::deque<backing> backings_;  // in the order of infos_

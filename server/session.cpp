@@ -59,13 +59,14 @@ bool has(const protocol::request& asked, std::uint16_t flag) {
 
 }  // namespace
 
-session::session(transport& stream, loop& home, storage::block_device& device, const protocol::terms& agreed,
-                 const session_limits& limits)
+session::session(transport& stream, loop& home, storage::block_device& device, fence::member& place,
+                 const protocol::terms& agreed, const session_limits& limits)
     : stream_(stream),
       home_(home),
       device_(device),
       agreed_(agreed),
       limits_(limits),
+      place_(place),
       slots_(limits.requests_max),
       witness_(device.new_witness()),
       writer_(
@@ -76,30 +77,52 @@ session::session(transport& stream, loop& home, storage::block_device& device, c
 asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ahead) {
   std::exception_ptr escaped;
   try {
+    co_await wait_for_those_ahead();
     co_await serve(read_ahead);
   } catch (...) {
     escaped = std::current_exception();
   }
+  place_.leave();
   // However it ended, the kernel and the writer may still be using our buffers.
   co_await drain();
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }
 
+// They are not many, and gone in a moment, unless their storage has come to a halt.
+asio::awaitable<void> session::wait_for_those_ahead() {
+  is_behind_others_ = !place_.enter(this, [](storage::io_request& told) {
+    session& self = *static_cast<session*>(told.owner);
+    self.is_behind_others_ = false;
+    self.wake();
+  });
+  const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
+  while (is_behind_others_ && std::chrono::steady_clock::now() < deadline) {
+    co_await wait_for_progress(deadline);
+  }
+  if (!is_behind_others_) co_return;
+  place_.bar_those_ahead();
+  is_behind_others_ = !place_.stop_waiting();
+  while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
+}
+
 asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
   std::copy(read_ahead.begin(), read_ahead.end(), received_.space().begin());
   received_.filled(read_ahead.size());
   for (;;) {
+    // What waited for room is not begun for a client that has gone: it may have come back already, and must
+    // not find its last words behind its next.
+    if (writer_.failure() || place_.is_barred()) {
+      ended_by_ = writer_.failure() ? writer_.failure() : make_error_code(std::errc::connection_aborted);
+      break;
+    }
     progressed_ = false;
     const pause reason = handle_received();
     home_.queue.flush();
     answer_finished();
     writer_.send();
     if (reason == pause::over) break;
-    if (writer_.failure()) {
-      ended_by_ = writer_.failure();
-      break;
-    }
+    if (writer_.failure()) continue;
     if (reason == pause::need_room) {
       // The replies that have just left may have made room: nobody would wake us for that a second time.
       if (!progressed_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
@@ -333,13 +356,14 @@ asio::awaitable<void> session::wait_for_progress(std::chrono::steady_clock::time
 
 // The kernel may still be writing to our buffers, and the client may still want its replies.
 asio::awaitable<void> session::drain() {
+  if (is_behind_others_) is_behind_others_ = !place_.stop_waiting();
   if (incoming_ != nullptr) {
     release(*incoming_);
     incoming_ = nullptr;
   }
   const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
   bool cut_off = false;
-  while (slots_.in_use() != 0 || writer_.is_waiting()) {
+  while (slots_.in_use() != 0 || writer_.is_waiting() || is_behind_others_) {
     co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
     if (cut_off || std::chrono::steady_clock::now() < deadline) continue;
     cut_off = true;

@@ -15,6 +15,7 @@
 #include "protocol/terms.hpp"
 #include "server/completion_batch.hpp"
 #include "server/failure_log.hpp"
+#include "server/fence.hpp"
 #include "server/loop.hpp"
 #include "server/receive_buffer.hpp"
 #include "server/reply_writer.hpp"
@@ -28,15 +29,17 @@ struct session_limits {
   std::size_t requests_max = 128;
   // Of buffers in flight. A single request may pass it when it is alone, so that none is impossible.
   std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;
-  // How long a client that has said good-bye may take to fetch its last replies.
+  // How long a client that has said good-bye may take to fetch its last replies, and how long its last
+  // requests may keep a new session waiting.
   std::chrono::seconds linger{10};
 };
 
 class session final : private completion_batch_listener {
  public:
-  // All referents, and the export that was agreed on, must outlive the session.
-  session(transport& stream, loop& home, storage::block_device& device, const protocol::terms& agreed,
-          const session_limits& limits);
+  // All referents, and the export that was agreed on, must outlive the session. `place` is the
+  // connection's at the device's fence.
+  session(transport& stream, loop& home, storage::block_device& device, fence::member& place,
+          const protocol::terms& agreed, const session_limits& limits);
 
   // Serves until the client leaves or breaks the protocol, and until nothing is in flight any more.
   // `read_ahead` came with the handshake's last bytes. The result says why it ended: empty for a DISC.
@@ -53,6 +56,7 @@ class session final : private completion_batch_listener {
     over,        // nothing more is to be read; ended_by_ says why
   };
 
+  boost::asio::awaitable<void> wait_for_those_ahead();
   boost::asio::awaitable<void> serve(std::span<const std::byte> read_ahead);
   pause handle_received();
   void answer_finished();
@@ -84,6 +88,9 @@ class session final : private completion_batch_listener {
   storage::block_device& device_;
   const protocol::terms agreed_;
   const session_limits limits_;
+
+  fence::member& place_;
+  bool is_behind_others_ = false;  // place_ has somebody to wait for, or word that it has not is on its way
 
   receive_buffer received_;
   request_slot* incoming_ = nullptr;  // the request whose payload is being read

@@ -71,6 +71,9 @@ class transport {
   // Ends the stream both ways; whoever waits on it is woken. May be called again.
   void shut_down();
 
+  // For asking the system about it; open as long as this object.
+  int descriptor() { return socket_.native_handle(); }
+
   const std::string& peer() const {
     return peer_;
   }  // for logs: "127.0.0.1:4711", "unix client, process 4711"

@@ -18,7 +18,8 @@ std::string sparse_file(const temporary_folder& folder, std::uint64_t size) {
 
 }  // namespace
 
-served_loop::served_loop(const served_file& what) : path(sparse_file(folder_, what.size)) {
+served_loop::served_loop(const served_file& what)
+    : path(sparse_file(folder_, what.size)), loop(blocking, what.submit) {
   exports.add("", what.description,
               storage::block_file::open({.path = path, .read_only = what.read_only, .create_size = {}}));
 }
@@ -55,13 +56,14 @@ served_session::served_session(served_loop& on, const session_settings& settings
         }
         return std::move(ends.served);
       }()),
+      place_(on.exports.fence_of(on.info()), stream_.descriptor(), on.loop.queue),
       agreed_{.chosen = &on.info(),
               .no_zeroes = true,
               .block_sizes_requested = settings.block_sizes_requested,
               .replies = settings.replies,
               .allocation_selected = settings.allocation_selected},
-      session_(std::make_unique<server::session>(stream_, on.loop, on.exports.device_of(on.info()), agreed_,
-                                                 settings.limits)) {
+      session_(std::make_unique<server::session>(stream_, on.loop, on.exports.device_of(on.info()), place_,
+                                                 agreed_, settings.limits)) {
   auto life = [this, read_ahead = settings.read_ahead]() -> boost::asio::awaitable<std::error_code> {
     co_return co_await session_->run(read_ahead);
   };

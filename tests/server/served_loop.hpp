@@ -34,6 +34,7 @@ struct served_file {
   std::uint64_t size = MiB;
   bool read_only = false;
   std::string description{};
+  storage::aio_queue::submit_call submit = nullptr;  // instead of io_submit
 };
 
 class served_loop {
@@ -49,7 +50,7 @@ class served_loop {
   const std::string path;
   server::exports exports;
   storage::offload_queue blocking{2};
-  server::aio_loop loop{blocking};
+  server::aio_loop loop;
 
   const protocol::export_info& info() const { return exports.infos().front(); }
 
@@ -103,6 +104,7 @@ class served_session {
 
   served_loop& on_;
   server::transport stream_;
+  server::fence::member place_;
   protocol::terms agreed_;
   std::unique_ptr<server::session> session_;
   std::optional<std::error_code> why_;

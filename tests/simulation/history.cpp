@@ -51,6 +51,10 @@ void history::end_flush(std::size_t number, bool succeeded) {
   if (succeeded) flushes_.at(number).ended = ++now_;
 }
 
+void history::fence_change(std::size_t number) {
+  changes_.at(number).fenced = ++now_;
+}
+
 void history::cut_power(byte_vector left) {
   looks_.push_back(
       {.length = disk_length_, .seen = std::move(left), .is_after_a_cut = true, .began = ++now_});
@@ -88,7 +92,8 @@ class history::byte_history {
     }
     if (changes_.size() > 64 || looks_.size() > 64) throw std::length_error("too much for one byte");
     for (const change* const later : changes_) {
-      before_.push_back(which([&](const change& each) { return each.ended < later->began; }));
+      before_.push_back(
+          which([&](const change& each) { return std::min(each.ended, each.fenced) < later->began; }));
     }
     certain_ = which([](const change& each) { return each.is_certain; });
     for (const look* const each : looks_) {
@@ -221,6 +226,7 @@ std::string history::story_of(std::uint64_t offset) const {
         (each.is_trim ? "trim to " : "change to ") + text(each.value) + when(each.began, each.ended);
     if (each.is_durable) line += ", durable";
     if (!each.is_certain && !each.is_trim) line += ", failed or not answered";
+    if (each.fenced != never) line += ", fenced at " + std::to_string(each.fenced);
     lines.emplace(each.began, std::move(line));
   }
   for (const look& each : looks_) {

@@ -14,6 +14,9 @@
 // it was itself (FUA), or a flush that was asked for after its answer was answered before the cut. A change
 // that failed, or was never answered, may have happened to any of its bytes, or not. So may a trim.
 //
+// A client that hangs up leaves changes behind that are never answered. From the moment when the first answer
+// came to its next connection, they come before every change that is asked for.
+//
 // Nothing here knows how the server works; what it promises beyond the protocol (that writes take effect in
 // the order of their arrival, say) is not asked for.
 #pragma once
@@ -47,6 +50,10 @@ class history {
   void end_look(std::size_t number, byte_vector seen);
   void end_flush(std::size_t number, bool succeeded);
 
+  // No change that is asked for from now on is overtaken by this one, which is not answered. Looks may still
+  // see it come.
+  void fence_change(std::size_t number);
+
   // What would be there if the power went now, and what is there after everything.
   void cut_power(byte_vector left);
   void end(byte_vector image);
@@ -65,6 +72,7 @@ class history {
     bool is_certain = false;  // it happened, to all of its bytes
     moment began = 0;
     moment ended = never;
+    moment fenced = never;
   };
   struct look {
     std::uint64_t offset = 0;

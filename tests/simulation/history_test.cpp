@@ -152,6 +152,24 @@ TEST_CASE("a_change_that_was_never_answered_may_happen_at_any_time") {
   CHECK(on.holds());
 }
 
+TEST_CASE("a_change_that_was_fenced_comes_before_those_that_follow") {
+  for (const bool is_fenced : {false, true}) {
+    story on, late;
+    for (story* each : {&on, &late}) {
+      const auto left_behind = each->begin(A);
+      if (is_fenced) each->fence_change(left_behind);
+    }
+    // It may still come, where nothing else is.
+    on.reads(zero);
+    on.reads(A);
+    CHECK(on.holds());
+    late.writes(B);
+    late.reads(B);
+    late.reads(A);
+    CHECK(late.holds() == !is_fenced);
+  }
+}
+
 TEST_CASE("a_trim_keeps_or_drops_each_byte_for_good") {
   for (const std::byte seen : {A, zero, dropped, B}) {
     story on;

@@ -190,6 +190,7 @@ bool random_run::hear(client& by, std::size_t length) {
 void random_run::settle_account(client& by, const answer& given) {
   const pending account = by.in_flight.at(given.asked.cookie);
   by.in_flight.erase(given.asked.cookie);
+  for (const std::size_t each : std::exchange(by.left_behind, {})) history_.fence_change(each);
   digest(given.data);
   const std::array<std::byte, 2> told{static_cast<std::byte>(given.asked.cookie),
                                       static_cast<std::byte>(given.error)};
@@ -221,6 +222,9 @@ void random_run::cut_power() {
 // Without a word, whatever is under way; and a new connection takes its place.
 void random_run::hang_up(client& by) {
   by.talk->hang_up();
+  for (const auto& [cookie, account] : by.in_flight) {
+    if (account.what == kind::change || account.what == kind::trim) by.left_behind.push_back(account.number);
+  }
   by.in_flight.clear();
   connect(by);
 }

@@ -12,6 +12,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "tests/simulation/history.hpp"
 #include "tests/simulation/simulated_client.hpp"
@@ -49,6 +50,7 @@ class random_run {
     std::string asks_for;
     std::unique_ptr<simulated_client> talk;
     std::map<std::uint64_t, pending> in_flight;  // by cookie
+    std::vector<std::size_t> left_behind;        // changes on connections it has hung up on
   };
 
   std::uint64_t random(std::uint64_t limit) { return generator_() % limit; }

@@ -1,0 +1,193 @@
+// What a client said on a connection that it has lost, and what it says on the next one, on a disk that takes
+// its time: it completes nothing until it is told to.
+#include <algorithm>
+#include <memory>
+
+#include "tests/server/log_lines.hpp"
+#include "tests/simulation/simulated_client.hpp"
+#include "tests/support/catch.hpp"
+
+using namespace aionbd;
+using namespace aionbd::tests;
+using protocol::command;
+using protocol::reply_mode;
+
+namespace {
+
+constexpr std::uint64_t size = 64 * 1024;
+constexpr std::size_t much = std::size_t{1} << 20;
+constexpr std::byte last{200};
+
+storage::geometry file() {
+  return {.size = size,
+          .direct_end = size,
+          .alignment = 512,
+          .zeroing_granularity = 4096,
+          .can_zero_range = true};
+}
+
+// Two requests of a client at once, and no time limit that a test comes to.
+server::connection_limits narrow() {
+  server::connection_limits limits = simulated_server::patient();
+  limits.session.requests_max = 2;
+  return limits;
+}
+
+struct slow_disk {
+  explicit slow_disk(const server::connection_limits& limits = narrow())
+      : server(
+            file(), 2, [](std::uint64_t) { return 0; }, limits) {}
+  ~slow_disk() { server.settle(); }
+
+  std::unique_ptr<simulated_client> client(std::size_t loop) {
+    auto made =
+        std::make_unique<simulated_client>(server, client_settings{.replies = mode, .loop_number = loop});
+    let(*made);
+    return made;
+  }
+
+  // Everything but the disk goes on.
+  void let(simulated_client& by) {
+    for (bool moved = true; moved;) {
+      moved = by.say(much);
+      moved |= by.hear(much);
+      for (simulated_loop& each : server.loops) {
+        while (each.run_one()) moved = true;
+        moved |= each.drain();
+      }
+    }
+  }
+
+  static void write(simulated_client& by, std::byte value, std::uint64_t offset = 0) {
+    by.ask({.what = command::write, .offset = offset}, byte_vector(4096, value));
+  }
+  // More than may be in flight, all to the same place.
+  static void write_often(simulated_client& by) {
+    for (int value = 1; value <= 6; ++value) write(by, static_cast<std::byte>(value));
+  }
+  bool holds(std::byte value) const {
+    const auto image = server.disk.image();
+    return std::all_of(image.begin(), image.begin() + 4096, [&](std::byte each) { return each == value; });
+  }
+
+  const reply_mode mode = GENERATE(reply_mode::simple, reply_mode::structured, reply_mode::extended);
+  log_lines log;
+  simulated_server server;
+};
+
+}  // namespace
+
+TEST_CASE("rule 36: writes_that_waited_for_room_do_not_overtake_the_next_connections_in_every_mode") {
+  slow_disk on;
+  const std::size_t next_loop = GENERATE(0U, 1U);
+  auto dead = on.client(0);
+  slow_disk::write_often(*dead);
+  on.let(*dead);
+  REQUIRE(on.server.disk.in_flight() == 1);  // the second waits for its range, the others for room
+  dead->hang_up();
+  auto next = on.client(next_loop);
+  slow_disk::write(*next, last);
+  on.let(*next);
+  const auto answers = next->all_answers();
+  REQUIRE(answers.size() == 1);
+  CHECK(answers.front().error == 0);
+  CHECK(on.holds(last));
+  next->hang_up();
+}
+
+TEST_CASE("rule 36: writes_that_nobody_has_read_yet_do_not_overtake_the_next_connections_in_every_mode") {
+  slow_disk on;
+  auto dead = on.client(0);
+  slow_disk::write_often(*dead);
+  while (dead->say(much)) {
+  }
+  dead->hang_up();
+  // The other loop is quicker.
+  simulated_client next(on.server, {.replies = on.mode, .loop_number = 1});
+  slow_disk::write(next, last);
+  simulated_loop& quick = on.server.loops[1];
+  for (bool moved = true; moved;) {
+    moved = next.say(much);
+    moved |= next.hear(much);
+    while (quick.run_one()) moved = true;
+    while (on.server.disk.step()) moved = true;
+    moved |= quick.drain();
+  }
+  CHECK(next.unanswered() == 1);
+  CHECK(next.all_answers().size() == 1);
+  CHECK(on.holds(last));
+  next.hang_up();
+}
+
+TEST_CASE("rule 36: a_chain_of_lost_connections_is_kept_in_order_in_every_mode") {
+  slow_disk on;
+  std::byte value{10};
+  for (std::size_t i = 0; i < 5; ++i) {
+    auto dead = on.client(i % 2);
+    slow_disk::write_often(*dead);
+    value = static_cast<std::byte>(10 + i);
+    slow_disk::write(*dead, value);
+    while (dead->say(much)) {
+    }
+    dead->hang_up();
+  }
+  auto survivor = on.client(1);
+  slow_disk::write(*survivor, last);
+  CHECK(survivor->all_answers().size() == 1);
+  CHECK(on.holds(last));
+  survivor->hang_up();
+}
+
+TEST_CASE("a_client_that_is_there_keeps_no_new_session_waiting") {
+  slow_disk on;
+  auto there = on.client(0);
+  slow_disk::write_often(*there);
+  on.let(*there);
+  auto next = on.client(1);
+  slow_disk::write(*next, last, 8192);
+  on.let(*next);
+  CHECK(on.server.disk.in_flight() == 2);
+  CHECK(next->all_answers().size() == 1);
+  CHECK(there->all_answers().size() == 6);
+  there->hang_up();
+  next->hang_up();
+}
+
+// It would be the storage that has come to a halt, or a client that says no more and does not read.
+TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_nothing_more") {
+  server::connection_limits limits = narrow();
+  limits.session.linger = std::chrono::seconds(0);
+  slow_disk on(limits);
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  auto next = on.client(1);
+  slow_disk::write(*next, last, 8192);
+  on.let(*next);
+  CHECK(on.server.disk.in_flight() == 2);
+  CHECK(next->all_answers().size() == 1);
+  // Of the six, the two that were under way.
+  CHECK(on.server.disk.count(storage::io_op::write) == 3);
+  next->hang_up();
+}
+
+TEST_CASE("a_session_that_waits_may_be_stopped_and_its_client_may_leave") {
+  slow_disk on;
+  const bool is_stopped = GENERATE(false, true);
+  auto dead = on.client(0);
+  slow_disk::write_often(*dead);
+  on.let(*dead);
+  dead->hang_up();
+  auto next = on.client(1);
+  slow_disk::write(*next, last);
+  on.let(*next);
+  if (is_stopped) {
+    next->connection().stop();
+  } else {
+    next->hang_up();
+  }
+  on.server.settle();
+  CHECK(on.server.leftovers().empty());
+  next->hang_up();
+}

@@ -83,7 +83,7 @@ void fake_disk::take(io_request& request, fake_queue& home) {
   moving.request = &request;
   moving.home = &home;
   moving.goal = goal_of(request);
-  moving.error = injected_error(request.op);
+  moving.error = injected_error(request);
   if (moving.error != 0 && moving.goal != 0) moving.goal = random(moving.goal);
   if (moving.error != 0 && is_zeroing(request.op)) moving.goal = 0;
 }
@@ -127,15 +127,16 @@ void fake_disk::check_conflicts(const io_request& request) {
   }
 }
 
-int fake_disk::injected_error(io_op op) {
+int fake_disk::injected_error(const io_request& request) {
   for (injection& each : injections_) {
-    if (each.used_up || (!each.any_op && each.op != op)) continue;
+    if (each.used_up || (!each.any_op && each.op != request.op)) continue;
     if (each.skip > 0) {
       --each.skip;
       continue;
     }
     each.used_up = !each.forever;
     ++injected_;
+    last_disturbed_ = {request.op, request.offset, request.length, request.durable};
     return each.error;
   }
   return 0;
@@ -143,18 +144,25 @@ int fake_disk::injected_error(io_op op) {
 
 std::uint64_t fake_disk::goal_of(const io_request& request) {
   if (request.op == io_op::sync) return 0;
-  const auto found =
-      std::find_if(cuts_.begin(), cuts_.end(), [&](const auto& each) { return each.op == request.op; });
-  if (found != cuts_.end()) {
-    const std::uint64_t length = std::min(found->length, request.length);
-    cuts_.erase(found);
-    return length;
-  }
+  if (const auto most = next_cut(request)) return std::min(*most, request.length);
   const bool is_whole = is_zeroing(request.op) || request.op == io_op::map;
   if (!short_counts_ || is_whole || random(3) != 0) return request.length;
   const std::uint64_t block = is_direct(request.op) ? shape_.alignment : 1;
   const std::uint64_t blocks = request.length / block;
   return blocks <= 1 ? request.length : block * (1 + random(blocks));
+}
+
+// One that is due and cuts this request; those after it count on from the next.
+std::optional<std::uint64_t> fake_disk::next_cut(const io_request& request) {
+  for (auto each = cuts_.begin(); each != cuts_.end(); ++each) {
+    if (each->op != request.op || each->skip-- != 0) continue;
+    const std::uint64_t length = each->length;
+    cuts_.erase(each);
+    ++cuts_made_;
+    last_disturbed_ = {request.op, request.offset, request.length, request.durable};
+    return length;
+  }
+  return std::nullopt;
 }
 
 bool fake_disk::step() {
@@ -311,9 +319,19 @@ extent_kind fake_disk::kind_at(std::uint64_t offset) const {
   return kinds_[offset / shape_.zeroing_granularity];
 }
 
-void fake_disk::cut_next(io_op op, std::uint64_t length) {
+void fake_disk::cut_nth(io_op op, std::uint64_t n, std::uint64_t length) {
   const std::lock_guard guard(mutex_);
-  cuts_.push_back({op, length});
+  cuts_.push_back({op, n, length});
+}
+
+std::uint64_t fake_disk::cuts_made() const {
+  const std::lock_guard guard(mutex_);
+  return cuts_made_;
+}
+
+std::optional<fake_disk::record> fake_disk::last_disturbed() const {
+  const std::lock_guard guard(mutex_);
+  return last_disturbed_;
 }
 
 void fake_disk::fail_nth(io_op op, std::uint64_t n, int error) {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,7 +62,10 @@ class fake_disk {
   void finish_at_once(bool enabled) { finishes_at_once_ = enabled; }
   void short_counts(bool enabled) { short_counts_ = enabled; }
   // The next request of this kind transfers only so many bytes.
-  void cut_next(io_op op, std::uint64_t length);
+  void cut_next(io_op op, std::uint64_t length) { cut_nth(op, 0, length); }
+  // The n-th, counted from 0 at the call.
+  void cut_nth(io_op op, std::uint64_t n, std::uint64_t length);
+  std::uint64_t cuts_made() const;
 
   // Requests are counted from 0 at the call. A failed write may have changed some of its range.
   void fail_nth(io_op op, std::uint64_t n, int error);
@@ -76,6 +80,8 @@ class fake_disk {
     std::uint64_t length;
     bool durable;
   };
+  // What failed, or was cut short, last.
+  std::optional<record> last_disturbed() const;
   std::vector<record> log() const;  // in order of submission
   void forget_log();
 
@@ -108,8 +114,9 @@ class fake_disk {
   void take(io_request& request, fake_queue& home);
   void check(const io_request& request);
   void check_conflicts(const io_request& request);
-  int injected_error(io_op op);
+  int injected_error(const io_request& request);
   std::uint64_t goal_of(const io_request& request);
+  std::optional<std::uint64_t> next_cut(const io_request& request);
   void begin(flight& moving);
   bool lingers();
   void transfer_piece(flight& moving);
@@ -138,11 +145,14 @@ class fake_disk {
   bool ignores_syncs_ = false;
   struct cut {
     io_op op;
+    std::uint64_t skip;
     std::uint64_t length;
   };
   std::vector<cut> cuts_;
+  std::uint64_t cuts_made_ = 0;
   std::vector<injection> injections_;
   std::uint64_t injected_ = 0;
+  std::optional<record> last_disturbed_;
   std::array<std::uint64_t, op_count> counts_{};
   std::vector<record> log_;
   std::vector<std::string> violations_;

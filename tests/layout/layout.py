@@ -369,6 +369,48 @@ def every_rule_and_every_defect_has_a_test_named_after_it(tree):
             yield f"'{words}' has no test"
 
 
+def promises(tree):
+    """(promise, names of tests) of each row of the table."""
+    page = tree / "storage/README.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    section = re.search(r"(?ms)^## What we promise$(.*?)(?=^## |\Z)", text)
+    for line in section.group(1).splitlines() if section else ():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("|") and len(cells) == 2 and not set(cells[0]) <= set("-: ") and cells[1] != "Held by":
+            yield cells[0], re.findall(r"`([^`]+)`", cells[1])
+
+
+def exact_names_of_tests(tree):
+    """As they stand in the sources: of unit tests, integration tests, scenarios of the guest, and what CMake adds."""
+    for path in files(tree, "tests"):
+        text = text_of(tree, path) if path.suffix in (".cpp", ".py", ".txt") else ""
+        pattern = {".cpp": r'TEST_CASE\(\s*"([^"]*)"', ".py": r"(?m)^    def ([a-z]\w*)\(self\)",
+                   ".txt": r'add_test\(NAME "[^":$]*: ([^"]*)"'}.get(path.suffix, "(?!)")
+        yield from re.findall(pattern, text)
+        if path.match("tests/kernel/scenarios/*.sh"):
+            yield re.sub(r"^\d+_", "", path.stem)
+
+
+_PROMISE = "# A\n\n## What we promise\n\n| Promise | Held by |\n|---|---|\n"
+
+
+@rule(breaks=[{"storage/README.md": "# A\n"}, {"storage/README.md": _PROMISE},
+              {"storage/README.md": _PROMISE + "| It holds | `it_holds` |\n"},
+              {"storage/README.md": _PROMISE + "| It holds | tests |\n"},
+              {"storage/README.md": _PROMISE + "| It holds | `it_holds`, `b` |\n", "tests/a_test.cpp": 'TEST_CASE("it_holds") {'}],
+      keeps=[{"storage/README.md": _PROMISE + "| It holds | `rule 1: it_holds`, `b`, `c`, `d` |\n\n## B\n\n| `x` | `y` |\n",
+              "tests/a_test.cpp": 'TEST_CASE("rule 1: it_holds", "[x]") {', "tests/b_test.py": "    def b(self):\n",
+              "tests/kernel/scenarios/07_c.sh": "", "tests/soak/CMakeLists.txt": 'add_test(NAME "soak: d"\n'}])
+def each_promise_names_tests_that_exist(tree):
+    rows, known = list(promises(tree)), set(exact_names_of_tests(tree))
+    if not rows:
+        yield "storage/README.md: no table under 'What we promise'"
+    for promise, names in rows:
+        if not names:
+            yield f"storage/README.md: no test holds '{promise}'"
+        yield from (f"storage/README.md: there is no test '{name}'" for name in names if name not in known)
+
+
 # --- The program ------------------------------------------------------------------------------------------------
 
 def complaints(name, tree):

@@ -92,12 +92,31 @@ class Watcher:
             rows = csv.writer(opened)
             rows.writerow(self.FIELDS)
             rows.writerows(self._rows)
-        for era in sorted({row[1] for row in self._rows}):
-            rows = [row for row in self._rows if row[1] == era]
-            print(f"era {era}: memory {max(row[2] for row in rows)} MiB at most, descriptors {max(row[3] for row in rows)} "
-                  f"at most, 4 KiB read {statistics.median(row[5] for row in rows):.0f} us in the middle")
+        table = "\n".join(self.table())
+        print(table)
+        (folder / "soak.txt").write_text(table + "\n", encoding="utf-8")
         with contextlib.suppress(ImportError):
             self._draw(folder / "soak.png")
+
+    def eras(self):
+        """The samples of each."""
+        return [[row for row in self._rows if row[1] == era] for era in sorted({row[1] for row in self._rows})]
+
+    def table(self):
+        """The curves in numbers: each era in quarters."""
+        yield "era  seconds  memory, MiB      descriptors      threads  4 KiB read, us"
+        yield "              median  most     median  most              median  worst"
+        for rows in self.eras():
+            quarter = -(-len(rows) // 4)
+            for part in (rows[begin:begin + quarter] for begin in range(0, len(rows), quarter)):
+                memory, descriptors, threads, usual, worst = zip(*(row[2:] for row in part))
+                yield (f"{part[0][1]:3}  {part[-1][0]:7.0f}  {statistics.median(memory):6.1f}  {max(memory):6.1f}   "
+                       f"{statistics.median(descriptors):6.0f}  {max(descriptors):4}   {max(threads):6}   "
+                       f"{statistics.median(usual):6.0f}  {max(worst):6}")
+
+    def latencies(self):
+        """Of each era, what a read usually took."""
+        return [statistics.median(row[5] for row in rows) for rows in self.eras()]
 
     def _draw(self, path):
         import matplotlib

@@ -30,7 +30,7 @@ bool fence::member::enter(void* owner, void (*way_is_free)(storage::io_request&)
 
 void fence::member::bar_those_ahead() noexcept {
   const std::lock_guard guard(fence_.mutex_);
-  for (member* const each : ahead_) each->is_barred_.store(true, std::memory_order_relaxed);
+  for (member* const each : ahead_) each->is_barred_ = true;
 }
 
 bool fence::member::stop_waiting() noexcept {

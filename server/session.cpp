@@ -53,6 +53,10 @@ storage::operation_kind kind_of(command what) {
   }
 }
 
+bool goes_in_steps(const storage::operation& work) {
+  return work.kind == storage::operation_kind::trim || work.kind == storage::operation_kind::write_zeroes;
+}
+
 bool has(const protocol::request& asked, std::uint16_t flag) {
   return (asked.flags & flag) != 0;
 }
@@ -82,7 +86,8 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   } catch (...) {
     escaped = std::current_exception();
   }
-  place_.leave();
+  begins_no_more_ = true;
+  leave_if_all_is_begun();
   // However it ended, the kernel and the writer may still be using our buffers.
   co_await drain();
   if (escaped) std::rethrow_exception(escaped);
@@ -233,6 +238,8 @@ void session::start(request_slot& slot) {
       has(slot.asked, protocol::command_flag::req_one) ? extents_for_one : protocol::status_extents_max;
   work.memory = slot.buffer.data();
   work.witness = &witness_;
+  work.is_called_off = &place_.is_barred();
+  if (goes_in_steps(work)) ++stepping_;
   work.owner = &slot;
   work.done = &session::on_done;
   device_.submit(work, home_.queue);
@@ -242,6 +249,8 @@ void session::start(request_slot& slot) {
 void session::on_done(storage::operation& work) noexcept {
   request_slot& slot = *static_cast<request_slot*>(work.owner);
   session& self = *slot.home;
+  if (goes_in_steps(work)) --self.stepping_;
+  self.leave_if_all_is_begun();
   self.answer(slot);
   self.writer_.add(slot);
   if (self.will_be_called_) return;
@@ -272,6 +281,10 @@ void session::refuse(request_slot& slot, error why) {
 void session::after_completions() {
   will_be_called_ = false;
   writer_.send();
+}
+
+void session::leave_if_all_is_begun() noexcept {
+  if (begins_no_more_ && stepping_ == 0) place_.leave();
 }
 
 // The bytes of the budget that a request occupies; for a READ or WRITE, those of its buffer.

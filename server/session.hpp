@@ -70,6 +70,7 @@ class session final : private completion_batch_listener {
   void answer(request_slot& slot) noexcept;
   void refuse(request_slot& slot, protocol::error why);
   void after_completions() override;
+  void leave_if_all_is_begun() noexcept;
 
   std::size_t charge_for(const protocol::request& asked) const;
   bool has_room_for(const protocol::request& asked) const;
@@ -90,6 +91,8 @@ class session final : private completion_batch_listener {
   const session_limits limits_;
 
   fence::member& place_;
+  bool begins_no_more_ = false;    // no more requests
+  std::size_t stepping_ = 0;       // trims and zeroings in flight, which begin step after step
   bool is_behind_others_ = false;  // place_ has somebody to wait for, or word that it has not is on its way
 
   receive_buffer received_;

@@ -147,6 +147,11 @@ void block_device::on_all_read(void* owner, std::error_code failure) {
 
 void block_device::write_locked(operation& op) {
   block_device& device = *op.device_;
+  if (is_called_off(op)) {
+    device.unlock(op);
+    op.failure = std::make_error_code(std::errc::operation_canceled);
+    return resume_later(op, &block_device::finish);
+  }
   if (!has_direct_part(op)) return write_buffered(op);
   const std::uint64_t alignment = device.shape_.alignment;
   if (!op.blocks_.is_exact()) {

@@ -45,6 +45,9 @@ struct operation {
   std::byte* memory = nullptr;  // read, write: as block_device::layout() says
   sync_witness* witness =
       nullptr;  // of the client that asks; may be null. Used by flushes and durable changes
+  // Looked at whenever a change, or its next step, has its range to itself, if it is not null: true ends it
+  // there with operation_canceled. So once it is set, no change of somebody who comes later is overtaken.
+  const std::atomic<bool>* is_called_off = nullptr;
   void* owner = nullptr;
   void (*done)(operation&) = nullptr;
 
@@ -102,6 +105,7 @@ class block_device {
   using step = void (*)(operation&);
 
   padded_range direct_part(std::uint64_t offset, std::uint64_t length) const;
+  static bool is_called_off(const operation& op) { return op.is_called_off != nullptr && *op.is_called_off; }
   static bool has_direct_part(const operation& op) { return op.blocks_.length != 0; }
   bool has_buffered_part(const operation& op) const { return op.offset + op.length > shape_.direct_end; }
   std::uint64_t scratch_length(operation_kind kind, const padded_range& blocks) const;

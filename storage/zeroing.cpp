@@ -94,6 +94,10 @@ void zeroing::submit_step(std::uint64_t step_end) {
 
 void zeroing::on_held(operation& op) {
   auto& job = *static_cast<zeroing*>(op.owner_job_);
+  if (block_device::is_called_off(op)) {
+    job.device_.unlock(op);
+    return job.end(std::make_error_code(std::errc::operation_canceled));
+  }
   io_request& step = job.step_;
   switch (job.method_) {
     case method::discard:
@@ -154,6 +158,7 @@ bool zeroing::write_zeroes(std::uint64_t begin, std::uint64_t end_offset) {
   write_.kind = operation_kind::write;
   write_.offset = begin;
   write_.length = end_offset - begin;
+  write_.is_called_off = op_.is_called_off;
   write_.owner = this;
   write_.done = &zeroing::on_written;
 

@@ -55,6 +55,10 @@ void history::fence_change(std::size_t number) {
   changes_.at(number).fenced = ++now_;
 }
 
+void history::put_behind(std::size_t later, const std::vector<std::size_t>& earlier) {
+  changes_.at(later).behind = earlier;
+}
+
 void history::cut_power(byte_vector left) {
   looks_.push_back(
       {.length = disk_length_, .seen = std::move(left), .is_after_a_cut = true, .began = ++now_});
@@ -92,8 +96,11 @@ class history::byte_history {
     }
     if (changes_.size() > 64 || looks_.size() > 64) throw std::length_error("too much for one byte");
     for (const change* const later : changes_) {
-      before_.push_back(
-          which([&](const change& each) { return std::min(each.ended, each.fenced) < later->began; }));
+      before_.push_back(which([&](const change& each) {
+        const auto number = static_cast<std::size_t>(&each - all.changes_.data());
+        return std::min(each.ended, each.fenced) < later->began ||
+               std::ranges::find(later->behind, number) != later->behind.end();
+      }));
     }
     certain_ = which([](const change& each) { return each.is_certain; });
     for (const look* const each : looks_) {

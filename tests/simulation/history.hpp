@@ -14,8 +14,9 @@
 // it was itself (FUA), or a flush that was asked for after its answer was answered before the cut. A change
 // that failed, or was never answered, may have happened to any of its bytes, or not. So may a trim.
 //
-// A client that hangs up leaves changes behind that are never answered. From the moment when the first answer
-// came to its next connection, they come before every change that is asked for.
+// A client that hangs up leaves changes behind that are never answered. They come before all that it changes
+// by its next connections and, from the moment when the first answer came to one of these, before whatever is
+// changed by anybody.
 //
 // Nothing here knows how the server works; what it promises beyond the protocol (that writes take effect in
 // the order of their arrival, say) is not asked for.
@@ -53,6 +54,8 @@ class history {
   // No change that is asked for from now on is overtaken by this one, which is not answered. Looks may still
   // see it come.
   void fence_change(std::size_t number);
+  // These come before that one, whatever was answered when.
+  void put_behind(std::size_t later, const std::vector<std::size_t>& earlier);
 
   // What would be there if the power went now, and what is there after everything.
   void cut_power(byte_vector left);
@@ -73,6 +76,7 @@ class history {
     moment began = 0;
     moment ended = never;
     moment fenced = never;
+    std::vector<std::size_t> behind{};  // others, by number
   };
   struct look {
     std::uint64_t offset = 0;

@@ -170,6 +170,20 @@ TEST_CASE("a_change_that_was_fenced_comes_before_those_that_follow") {
   }
 }
 
+TEST_CASE("a_change_that_was_put_behind_another_comes_after_it") {
+  for (const bool is_behind : {false, true}) {
+    story on;
+    const auto left_behind = on.begin(A);
+    const auto next = on.begin(B);
+    if (is_behind) on.put_behind(next, {left_behind});
+    on.ends(next);
+    on.reads(B);
+    CHECK(on.holds());
+    on.reads(A);
+    CHECK(on.holds() == !is_behind);
+  }
+}
+
 TEST_CASE("a_trim_keeps_or_drops_each_byte_for_good") {
   for (const std::byte seen : {A, zero, dropped, B}) {
     story on;

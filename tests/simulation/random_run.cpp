@@ -162,6 +162,9 @@ void random_run::begin_request(client& by) {
   const bool is_write = asked.what == command::write;
   const std::byte value = is_write ? next_value() : std::byte{0};
   const pending account = record(asked, value);
+  if (account.what == kind::change || account.what == kind::trim) {
+    history_.put_behind(account.number, by.left_behind);
+  }
   by.in_flight[by.talk->ask(asked, byte_vector(is_write ? asked.length : 0, value))] = account;
 }
 
@@ -190,7 +193,7 @@ bool random_run::hear(client& by, std::size_t length) {
 void random_run::settle_account(client& by, const answer& given) {
   const pending account = by.in_flight.at(given.asked.cookie);
   by.in_flight.erase(given.asked.cookie);
-  for (const std::size_t each : std::exchange(by.left_behind, {})) history_.fence_change(each);
+  for (; by.fenced < by.left_behind.size(); ++by.fenced) history_.fence_change(by.left_behind[by.fenced]);
   digest(given.data);
   const std::array<std::byte, 2> told{static_cast<std::byte>(given.asked.cookie),
                                       static_cast<std::byte>(given.error)};

@@ -51,6 +51,7 @@ class random_run {
     std::unique_ptr<simulated_client> talk;
     std::map<std::uint64_t, pending> in_flight;  // by cookie
     std::vector<std::size_t> left_behind;        // changes on connections it has hung up on
+    std::size_t fenced = 0;                      // of these
   };
 
   std::uint64_t random(std::uint64_t limit) { return generator_() % limit; }

@@ -127,6 +127,7 @@ void recorded_run::begin_request(client& by) {
   const bool is_write = asked.what == command::write;
   const auto value = static_cast<std::byte>(is_write ? 1 + changes_++ % 200 : 0);
   const pending account = record(asked, value);
+  if (is_change(account)) history_.put_behind(account.number, by.left_behind);
   by.in_flight[by.talk->ask(asked, byte_vector(is_write ? asked.length : 0, value))] = account;
 }
 
@@ -182,12 +183,13 @@ void recorded_run::come_back(client& by) {
   for (const std::size_t each : by.left_behind) history_.end_change(each, false);
   by.in_flight.clear();
   by.left_behind.clear();
+  by.fenced = 0;
 }
 
 void recorded_run::settle_account(client& by, const answer& given) {
   const pending account = by.in_flight.at(given.asked.cookie);
   by.in_flight.erase(given.asked.cookie);
-  for (const std::size_t each : std::exchange(by.left_behind, {})) history_.fence_change(each);
+  for (; by.fenced < by.left_behind.size(); ++by.fenced) history_.fence_change(by.left_behind[by.fenced]);
   const bool succeeded = given.error == 0;
   if (!succeeded && given.error != eshutdown)
     complain("error " + std::to_string(given.error) + " without a cause");

@@ -151,6 +151,7 @@ void session::answer_finished() {
 session::pause session::handle_received() {
   for (std::size_t begun = 1;; ++begun) {
     if (begun % answer_every == 0) answer_finished();
+    if (writer_.failure()) return pause::need_bytes;
     if (said_all_) received_.consume(received_.bytes().size());
     if (incoming_ != nullptr && !take_payload()) return pause::need_bytes;
     if (received_.bytes().size() < protocol::request_header_size(agreed_.replies)) return pause::need_bytes;

@@ -133,6 +133,16 @@ class Listening(served.Facts):
             self.assertRegex(said, r"\Aaionbd: --unix: another server listens on .*choose another path\n\Z")
             self.assertEqual(self._size_at(server.uri), MIB)
 
+    def the_socket_of_a_server_that_hangs_is_no_stale_one(self):
+        with self.serve(self.image(MIB)) as server:
+            server.signal(signal.SIGSTOP)
+            try:
+                said = self.run_tool(served.program, "--unix", server.socket_path, self.image(MIB, "other.img"), status=1)
+            finally:
+                server.signal(signal.SIGCONT)
+            self.assertIn("another server listens on", said)
+            self.assertEqual(self._size_at(server.uri), MIB)
+
     def a_file_that_is_no_socket_is_left_alone(self):
         other = self.image(b"precious", "precious")
         said = self.run_tool(served.program, "--unix", other, self.image(MIB), status=1)

@@ -10,6 +10,7 @@
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
 #include "server/answers.hpp"
+#include "server/log.hpp"
 
 namespace aionbd::server {
 
@@ -106,6 +107,8 @@ asio::awaitable<void> session::wait_for_those_ahead() {
     co_await wait_for_progress(deadline);
   }
   if (!is_behind_others_) co_return;
+  spdlog::warn("{}: others have left requests behind that do not get done; they are called off",
+               stream_.peer());
   place_.bar_those_ahead();
   is_behind_others_ = !place_.stop_waiting();
   while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());

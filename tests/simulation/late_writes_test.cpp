@@ -184,6 +184,7 @@ TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_not
   on.let(*next);
   CHECK(on.server.disk.in_flight() == 2);
   CHECK(next->all_answers().size() == 1);
+  CHECK(on.log.count_with("others have left requests behind") == 1);
   // Of the six, the one that had its place to itself.
   CHECK(on.server.disk.count(storage::io_op::write) == 2);
   next->hang_up();

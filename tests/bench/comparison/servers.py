@@ -33,6 +33,7 @@ class Server:
     null_store: object = None  # the same for a store that forgets everything, when it has one of its own
     null_program: str = ""     # where that is another program: its path from the folder of the first
     is_daemon: bool = False    # It goes to the background, whatever one does: see adopt_orphans().
+    forks_for_connections: bool = False
     fua_is_stable: bool = True
     has_tls: bool = True
 
@@ -151,9 +152,9 @@ _ALL = (
            _nbdkit("file", "file={path}", "cache=none")),
     # Its FUA is sync_file_range(), which leaves the data in the disk's volatile cache and says nothing of metadata.
     Server("nbd-server", "nbd-server", PAGE_CACHE, "flush and fua enabled", _nbd_server(sync=False), is_daemon=True,
-           fua_is_stable=False, has_tls=False),
+           forks_for_connections=True, fua_is_stable=False, has_tls=False),
     Server("nbd-server-sync", "nbd-server", STABLE, "sync=true: every write is flushed", _nbd_server(sync=True),
-           is_daemon=True, has_tls=False),
+           is_daemon=True, forks_for_connections=True, has_tls=False),
 )
 SERVERS = {server.name: server for server in _ALL}
 RAW = "raw"  # No server: fio's own libaio on the file, the floor.

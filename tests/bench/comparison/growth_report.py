@@ -2,6 +2,7 @@
 import goals
 import report
 
+COLUMNS = 3  # of the chart
 UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -68,28 +69,64 @@ def write(folder, result, curves, text):
     _draw([curve for curve in curves if result["curves"].get(curve.name)], result["curves"], folder / "growth.png")
 
 
+def group_of(curve):
+    return curve.name.partition(":")[0]
+
+
 def _draw(curves, found, path):
-    """For each curve the rate, and below it what a request costs."""
+    """For each group of curves the rate, and below it what a request costs."""
     from matplotlib import pyplot
-    if not curves:
+    groups = list(dict.fromkeys(map(group_of, curves)))
+    if not groups:
         return
-    figure, plots = pyplot.subplots(2, len(curves), figsize=(3.4 * len(curves), 6), squeeze=False)
-    for curve, above, below in zip(curves, *plots):
-        for server, points in found[curve.name].items():
-            names = [in_words(place, curve) for place in points]
-            above.plot(names, [cell[curve.metric]["median"] for cell in points.values()], marker=".", label=server)
-            below.plot(names, [cell["cpu_us_per_io"]["median"] for cell in points.values()], marker=".")
-        above.set_title(curve.name, fontsize="medium")
-        above.set_ylabel("I/Os per second" if curve.metric == "iops" else "MB/s", fontsize="small")
-        below.set_ylabel("processor time, us per I/O", fontsize="small")
-        below.set_xlabel(curve.unit, fontsize="x-small")
-        above.set_ylim(bottom=0)
-        below.set_yscale("log")
-        for plot in (above, below):
-            plot.tick_params(labelsize="x-small")
-            plot.tick_params(axis="x", rotation=60)
-            plot.grid(linewidth=0.3)
-    plots[0][0].legend(fontsize="x-small")
+    columns = min(COLUMNS, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, plots = pyplot.subplots(2 * rows, columns, figsize=(4.2 * columns, 6.4 * rows), squeeze=False)
+    for index in range(rows * columns):
+        above, below = (plots[2 * (index // columns) + part][index % columns] for part in (0, 1))
+        if index < len(groups):
+            of_group = [curve for curve in curves if group_of(curve) == groups[index]]
+            (_draw_one if len(of_group) == 1 else _draw_together)(of_group, found, above, below)
+            above.set_title(groups[index], fontsize="medium")
+            above.legend(fontsize="x-small")
+            _finish(above, below)
+        else:
+            above.axis("off")
+            below.axis("off")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def _draw_one(curves, found, above, below):
+    curve, = curves
+    for server, points in found[curve.name].items():
+        names = [in_words(place, curve) for place in points]
+        above.plot(names, [cell[curve.metric]["median"] for cell in points.values()], marker=".", label=server)
+        below.plot(names, [cell["cpu_us_per_io"]["median"] for cell in points.values()], marker=".")
+    above.set_ylabel("I/Os per second" if curve.metric == "iops" else "MB/s", fontsize="small")
+    below.set_ylabel("processor time, us per I/O", fontsize="small")
+    below.set_xlabel(curve.unit, fontsize="x-small")
+    below.set_yscale("log")
+
+
+def _draw_together(curves, found, above, below):
+    """Loads of different kinds, each beside its own first point."""
+    for curve in curves:
+        points = found[curve.name].get("aionbd", {})
+        names = [in_words(place, curve) for place in points]
+        for plot, metric in ((above, curve.metric), (below, "cpu_us_per_io")):
+            values = [cell[metric]["median"] for cell in points.values()]
+            plot.plot(names, [value / values[0] for value in values], marker=".", label=curve.name.partition(": ")[2])
+    above.set_ylabel("rate, of that of the first", fontsize="small")
+    below.set_ylabel("processor time per I/O, of that of the first", fontsize="small")
+    below.set_xlabel(group_of(curves[0]), fontsize="x-small")
+    below.set_ylim(bottom=0)
+
+
+def _finish(above, below):
+    above.set_ylim(bottom=0)
+    for plot in (above, below):
+        plot.tick_params(labelsize="x-small")
+        plot.tick_params(axis="x", rotation=60)
+        plot.grid(linewidth=0.3)

@@ -4,13 +4,18 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
 
+import backings   # noqa: E402
+import curves     # noqa: E402
 import goals      # noqa: E402
+import growth_report  # noqa: E402
 import loads      # noqa: E402
 import measure    # noqa: E402
 import observe    # noqa: E402
@@ -22,6 +27,19 @@ import workloads  # noqa: E402
 def cell(iops, cpu=10.0):
     rounds = [{"iops": value, "cpu_us_per_io": cpu} for value in (iops * 0.9, iops, iops * 1.5)]
     return measure.summary(rounds)
+
+
+def job(name, ios, p99_us, verified=None):
+    """As fio reports it; `verified` are reads of what was written."""
+    part = {"total_ios": ios, "iops": ios, "bw_bytes": 4096 * ios,
+            "clat_ns": {"percentile": {f"{each}00000": p99_us * 1000 for each in ("50.0", "99.0", "99.9")}}}
+    if verified is None:
+        return {"jobname": name, "error": 0, "mixed": part}
+    return {"jobname": name, "error": 0, "write": part, "read": {"total_ios": verified}}
+
+
+def beside_writes():
+    return next(each for each in workloads.FILE_SYSTEMS if each.beside)
 
 
 class Judge(unittest.TestCase):
@@ -60,7 +78,7 @@ class Judge(unittest.TestCase):
         self.assertEqual(goals.behind(cells, workloads.ALL, servers.SERVERS), ([], []))
 
     def test_every_goal_is_about_a_workload_and_a_server_that_exist(self):
-        every = workloads.ALL + workloads.TLS
+        every = workloads.ALL + workloads.TLS + workloads.FILE_SYSTEMS
         names = {workload.name for workload in every}
         self.assertEqual(len(names), len(every))
         for goal in goals.GOALS:
@@ -75,10 +93,74 @@ class Judge(unittest.TestCase):
         self.assertRegex(report.verdict(goals.judge(cells), [], []), "Goals: 0 of 2 met")
 
 
+    def test_the_table_says_what_a_writer_does_to_a_reader(self):
+        reader = beside_writes()
+        cells = {reader.alone: {"aionbd": {**cell(100), "p99_us": {"median": 50}}},
+                 reader.name: {"aionbd": {**cell(90), "p99_us": {"median": 125}}}}
+        self.assertRegex(report.table(workloads.FILE_SYSTEMS, cells, [], {}), "p99 beside / alone: aionbd 2.5")
+
+    def test_every_reader_beside_others_is_measured_alone_too(self):
+        names = {workload.name for workload in workloads.FILE_SYSTEMS}
+        self.assertLessEqual({workload.alone for workload in workloads.FILE_SYSTEMS if workload.beside}, names)
+
+
+class Growth(unittest.TestCase):
+    def points(self, *rates):
+        return {place: {"iops": {"median": rate, "least": rate * 0.98, "greatest": rate * 1.02}}
+                for place, rate in enumerate(rates, 1)}
+
+    def test_a_fall_is_told_when_it_is_more_than_noise_and_spread(self):
+        for rates, places in (((100, 200, 400), []), ((100, 200, 190), []), ((100, 200, 150), [3]),
+                              ((100, 200, 150, 210, 150), [3, 5])):
+            found = growth_report.falls(curves.ALL[0], self.points(*rates))
+            self.assertEqual([place for place, _ in found], places)
+
+    def test_a_fall_is_measured_from_the_best_before(self):
+        (_, ratio), = growth_report.falls(curves.ALL[0], self.points(100, 200, 150))
+        self.assertEqual(ratio, 0.75)
+
+    def test_curves_of_threads_share_a_chart_and_begin_with_the_default(self):
+        threads = [curve for curve in curves.ALL if growth_report.group_of(curve) == "threads"]
+        self.assertGreater(len(threads), 1)
+        for curve in threads:
+            self.assertEqual([point.threads for point in curve.points], [point.place for point in curve.points])
+            self.assertEqual(curve.points[0].threads, 1)
+
+
 class Figures(unittest.TestCase):
     def test_a_report_of_fio_without_any_request_is_a_failure(self):
-        job = {"error": 0, "read": {"total_ios": 0}, "write": {"total_ios": 0}}
-        self.assertRaises(loads.LoadFailed, loads._fio_figures, {"jobs": [job]})
+        job = {"jobname": "load", "error": 0, "read": {"total_ios": 0}, "write": {"total_ios": 0}}
+        self.assertRaises(loads.LoadFailed, loads._fio_figures, {"jobs": [job]}, workloads.ALL[0], False)
+
+    def test_of_two_loads_the_latency_is_one_s_and_the_work_is_both_s(self):
+        found = loads._fio_figures({"jobs": [job("beside", 300, 70), job("load", 100, 20)]}, beside_writes(), False)
+        self.assertEqual((found["ios"], found["iops"], found["beside_iops"], found["p99_us"]), (400, 100, 300, 20))
+
+    def test_what_is_written_beside_is_verified_too(self):
+        for verified, right in ((300, True), (299, False)):
+            report_of_fio = {"jobs": [job("beside", 300, 70, verified), job("load", 100, 20)]}
+            if right:
+                self.assertEqual(loads._fio_figures(report_of_fio, beside_writes(), True)["verified_ios"], 300)
+            else:
+                self.assertRaises(loads.LoadFailed, loads._fio_figures, report_of_fio, beside_writes(), True)
+
+    def test_a_reader_keeps_to_the_data_and_a_writer_into_holes_to_the_hole(self):
+        backing = backings.Backing("/x", 8 << 20, hole_begin=3 << 20)
+        for workload, offset, size in ((beside_writes(), 0, 3 << 20), (beside_writes().beside, 3 << 20, 5 << 20)):
+            words = [*loads._job("load", workload, backing, None, 1, 1, False)]
+            self.assertLess({f"--offset={offset}", f"--size={size}"}, set(words))
+
+    def test_a_writer_into_holes_comes_to_no_block_twice(self):
+        self.assertIn("--random_generator=lfsr", [*loads._job("load", beside_writes().beside, backings.Backing(
+            "/x", 8 << 20, hole_begin=3 << 20), None, 1, 1, False)])
+
+    def test_there_is_a_hole_whenever_a_measurement_begins(self):
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            path = Path(folder) / "image"
+            backings.fill(path, 4 << 20)
+            backings.prepare(backings.Backing(str(path), 4 << 20, hole_begin=1 << 20), beside_writes())
+            self.assertEqual(path.stat().st_size, 4 << 20)
+            self.assertLess(path.stat().st_blocks * 512, 2 << 20)
 
     def test_processor_time_counts_threads_that_have_ended(self):
         program = ("import threading, time\n"
@@ -98,6 +180,15 @@ class Figures(unittest.TestCase):
             child.stdout.readline()
             self.assertGreater(observe.cpu_ns(child.pid), 0.29e9)
             child.communicate(b"\n")
+
+    def test_nobody_waits_for_a_child_that_stays(self):
+        for name, waits in (("aionbd", False), ("nbd-server", True)):
+            with subprocess.Popen(["sleep", "60"]) as child, mock.patch("observe.time.sleep") as sleep:
+                running = mock.Mock(pid=os.getpid(), server=servers.SERVERS[name])
+                sleep.side_effect = lambda _: child.kill() or child.wait()
+                observe.Observation(running)._wait_for_children()
+                child.kill()
+            self.assertEqual(sleep.called, waits, name)
 
     def test_sleeping_is_a_context_switch(self):
         before = observe.living_switches(os.getpid())

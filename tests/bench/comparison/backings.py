@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import mounts
+
 MIB = 1 << 20
 SHM = Path("/dev/shm")
 ZRAM_CONTROL = Path("/sys/class/zram-control")
@@ -23,6 +25,7 @@ class Backing:
     is_null: bool = False
     on_disk: bool = True
     source: str = ""  # of a copy into it
+    hole_begin: int = 0  # From here to the end it has no blocks when a measurement begins; 0: it has them all.
     about: str = ""
 
 
@@ -65,8 +68,11 @@ def drop_all_caches():
 class Backings:
     """Makes what workloads ask for, keeps it until the end, and then takes everything away but the file."""
 
-    def __init__(self, file, size):
+    def __init__(self, file, size, folders=None):
+        """`folders`: of file systems that are there already, by their kind."""
         self._file, self._size = Path(file).resolve(), size  # Daemons leave the current directory.
+        self._folders = {kind: folder for kind, folder in (folders or {}).items() if folder}
+        self._mounted = {}  # kind -> folder
         self._made = {}
         self._undo = contextlib.ExitStack()
 
@@ -76,12 +82,16 @@ class Backings:
     def __exit__(self, *_):
         self._undo.close()
 
+    def about(self):
+        """{kind: what is special about it}."""
+        return {kind: made.about for kind, made in self._made.items() if getattr(made, "about", "")}
+
     def get(self, kind):
         """Raises NotAvailable, for ever the same."""
         if kind not in self._made:
             try:
                 self._made[kind] = getattr(self, "_make_" + kind.replace("-", "_"))()
-            except (NotAvailable, OSError, subprocess.CalledProcessError) as lacking:
+            except (NotAvailable, mounts.CannotMount, OSError, subprocess.CalledProcessError) as lacking:
                 self._made[kind] = NotAvailable(str(lacking))
         if isinstance(self._made[kind], NotAvailable):
             raise self._made[kind]
@@ -148,6 +158,50 @@ class Backings:
         os.truncate(path, self._size)
         return Backing(str(path), self._size)
 
+    # The same on file systems of several kinds.
+
+    def _folder_on(self, kind):
+        """Of the size of the file, or what the kind needs at least."""
+        if kind in self._mounted:
+            return self._mounted[kind]
+        folder = self._folders.get(kind)
+        if folder is None:
+            mounts.check(kind)
+            image = self._beside(f"{kind}.img")
+            fill(image, max(self._size, mounts.IMAGE_MIN))
+            folder = mounts.mount(kind, image, self._undo)
+        elif mounts.kind_of(folder) != kind:
+            raise NotAvailable(f"{folder} is on {mounts.kind_of(folder)} and not on {kind}")
+        self._mounted[kind] = Path(folder).resolve()
+        return self._mounted[kind]
+
+    def _file_on(self, kind, name, begin_of_hole, size):
+        path = self._folder_on(kind) / f"aionbd-compare-{name}"
+        self._undo.callback(path.unlink, missing_ok=True)
+        fill(path, begin_of_hole or size)
+        os.truncate(path, size)
+        where = "where it was asked for" if kind in self._folders else "on a loop device with direct I/O"
+        return Backing(str(path), size, hole_begin=begin_of_hole, about=f"{kind}, {where}")
+
+    def _dense_on(self, kind):
+        return self._file_on(kind, "dense", 0, self._size // 4)
+
+    def _holes_on(self, kind):
+        quarter = max(MIB, self._size // 4 // MIB * MIB)
+        return self._file_on(kind, "holes", quarter, 2 * quarter)
+
+    def _make_ext4_dense(self):
+        return self._dense_on("ext4")
+
+    def _make_ext4_holes(self):
+        return self._holes_on("ext4")
+
+    def _make_xfs_dense(self):
+        return self._dense_on("xfs")
+
+    def _make_xfs_holes(self):
+        return self._holes_on("xfs")
+
     # For nbdcopy. What is read comes from memory where there is room, so that the disk has one thing to do.
 
     def _source(self, suffix, period):
@@ -175,4 +229,7 @@ def prepare(backing, workload):
     if workload.backing == "sparse-in":
         with open(backing.path, "wb") as opened:
             opened.truncate(backing.size)
+    if backing.hole_begin:
+        os.truncate(backing.path, backing.hole_begin)
+        os.truncate(backing.path, backing.size)
     evict(backing)

@@ -13,6 +13,10 @@ GROUPS = (
      lambda name: name.startswith(("256k", "1m"))),
     ("latency", "the slowest of a hundred 4 KiB requests", "p99_us", "p99 latency, us",
      lambda name: name.startswith("4k ")),
+    ("file-systems", "4 KiB requests on ext4 and on XFS", "iops", "I/Os per second",
+     lambda name: name.startswith(("ext4 4k", "xfs 4k")) and "depth 1" not in name),
+    ("beside-commits", "the slowest of a hundred 4 KiB reads, alone and beside writes into holes", "p99_us",
+     "p99 latency, us", lambda name: "4k read depth 1" in name and name.startswith(("ext4", "xfs"))),
 )
 COLOURS = {"aionbd": "#c0392b", "qemu-native": "#2e5e8c", "qemu": "#8fb4d9", "nbdkit": "#3c7a3c",
            "nbdkit-nocache": "#9ccb9c", "nbd-server": "#8a6d3b", "nbd-server-sync": "#d9c08f", "raw": "#777777"}

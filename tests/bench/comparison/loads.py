@@ -9,8 +9,7 @@ from pathlib import Path
 from backings import NotAvailable
 
 GRACE_S = 120  # beyond the time a load should take
-VERIFIED_BYTES_4K, VERIFIED_BYTES_LARGE = 16 << 20, 64 << 20
-FIGURES = ("ios", "iops", "bytes_per_s", "p50_us", "p99_us", "p999_us", "client_cpu_us_per_io", "verified_ios")
+VERIFIED_BYTES_4K, VERIFIED_BYTES_LARGE, VERIFIED_BYTES_PACED = 16 << 20, 64 << 20, 4 << 20
 
 
 class LoadFailed(Exception):
@@ -33,28 +32,41 @@ def _run(command, timeout_s):
 
 # --- fio ----------------------------------------------------------------------------------------------------------
 
-def _fio_options(workload, backing, seconds, seed, verify):
-    yield from ("--name=load", f"--rw={workload.rw}", f"--bs={workload.block}", f"--iodepth={workload.depth}",
-                f"--numjobs={workload.connections}", "--group_reporting=1", "--percentile_list=50:99:99.9",
-                f"--randseed={seed}", "--output-format=json")
+def _job(name, workload, backing, target, seconds, seed, verify):
+    """The options of one job. Everything is said for each, its engine too: jobs share nothing but the process."""
+    begin = backing.hole_begin if workload.into_holes else 0
+    size = (backing.hole_begin or backing.size) if begin == 0 else backing.size - begin
+    yield from (f"--name={name}", f"--rw={workload.rw}", f"--bs={workload.block}", f"--iodepth={workload.depth}",
+                f"--numjobs={workload.connections}", "--percentile_list=50:99:99.9", f"--randseed={seed}")
+    if workload.connections > 1:
+        yield "--group_reporting=1"
     if workload.rw == "randrw":
         yield "--rwmixread=70"
     if workload.fua:  # of the file itself; fio's nbd engine knows no FUA
         yield "--sync=dsync"
     if workload.flush_every:
         yield f"--fsync={workload.flush_every}"
+    if workload.rate:
+        yield f"--rate_iops={workload.rate}"
     if verify and workload.writes:
-        each = min(VERIFIED_BYTES_4K if workload.block == 4096 else VERIFIED_BYTES_LARGE, backing.size)
-        yield from (f"--size={each // workload.connections}", f"--offset_increment={each // workload.connections}",
-                    "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0")
+        most = VERIFIED_BYTES_PACED if workload.rate else VERIFIED_BYTES_4K if workload.block == 4096 \
+            else VERIFIED_BYTES_LARGE
+        each = min(most, size) // workload.connections
+        yield from (f"--offset={begin}", f"--size={each}", f"--offset_increment={each}", "--verify=crc32c",
+                    "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0")
     else:
-        # Without a map of the blocks that were visited: it would be most of what fio does.
-        yield from (f"--size={backing.size}", "--time_based=1", f"--runtime={seconds}", "--unified_rw_reporting=1",
-                    "--norandommap=1", "--random_generator=tausworthe")
+        yield from (f"--offset={begin}", f"--size={size}", f"--runtime={seconds}", "--unified_rw_reporting=1")
+        # Without a map of the blocks that were visited: it would be most of what fio does. A generator that comes to
+        # each block once needs none either; at the end of the holes it ends.
+        yield from ["--random_generator=lfsr"] if workload.into_holes else \
+            ["--random_generator=tausworthe", "--norandommap=1", "--time_based=1"]
+    if target is None:
+        yield from ("--ioengine=libaio", "--direct=1", f"--filename={backing.path}", "--allow_file_create=0")
+    else:
+        yield from ("--ioengine=nbd", f"--uri={target.uri}")
 
 
-def _fio_figures(report):
-    job = report["jobs"][0]
+def _job_figures(job):
     if job["error"]:
         raise LoadFailed(f"fio reports error {job['error']}")
     # With verification reads and writes are told apart, so that it shows whether there was any.
@@ -69,20 +81,35 @@ def _fio_figures(report):
             "p999_us": percentiles["99.900000"] / 1000, "verified_ios": verified}
 
 
+def _check_verified(workload, figures):
+    if workload.writes and workload.rw != "randrw" and figures["verified_ios"] < figures["ios"]:
+        raise LoadFailed(f"of {figures['ios']} writes only {figures['verified_ios']} were verified")
+
+
+def _fio_figures(report, workload, verify):
+    jobs = {job["jobname"]: _job_figures(job) for job in report["jobs"]}
+    figures = jobs["load"]
+    if verify:
+        _check_verified(workload, figures)
+    if workload.beside:
+        beside = jobs["beside"]
+        if verify:
+            _check_verified(workload.beside, beside)
+        # What the server does, it does for both.
+        figures.update(ios=figures["ios"] + beside["ios"], beside_iops=beside["iops"],
+                       verified_ios=beside["verified_ios"])
+    return figures
+
+
 def _fio(workload, backing, target, seconds, seed, verify):
     if target is None and not backing.path:
         raise NotAvailable("no null device")
-    if target is None:
-        engine = ["--ioengine=libaio", "--direct=1", f"--filename={backing.path}", "--allow_file_create=0"]
-    else:
-        engine = ["--ioengine=nbd", f"--uri={target.uri}"]
-    prefix = target.endpoint.client_prefix() if target else []
-    command = [*prefix, "fio", *_fio_options(workload, backing, seconds, seed, verify), *engine]
-    output, client_cpu_s = _run(command, seconds + GRACE_S)
-    figures = _fio_figures(json.loads(output[output.index("{"):]))
-    if verify and workload.writes and workload.rw != "randrw" and figures["verified_ios"] < figures["ios"]:
-        raise LoadFailed(f"of {figures['ios']} writes only {figures['verified_ios']} were verified")
-    return figures, client_cpu_s
+    words = [*(target.endpoint.client_prefix() if target else []), "fio", "--output-format=json"]
+    if workload.beside:
+        words += _job("beside", workload.beside, backing, target, seconds, seed + 1, verify)
+    words += _job("load", workload, backing, target, seconds, seed, verify)
+    output, client_cpu_s = _run(words, seconds + GRACE_S)
+    return _fio_figures(json.loads(output[output.index("{"):]), workload, verify), client_cpu_s
 
 
 # --- The others ---------------------------------------------------------------------------------------------------
@@ -126,7 +153,8 @@ _KINDS = {"fio": _fio, "client": _client, "copy": _copy}
 
 
 def run(workload, backing, target, seconds, seed=1, verify=False):
-    """The FIGURES. `target` is a running server, or None for the file itself. Raises LoadFailed or NotAvailable."""
+    """As _job_figures(), with the client's processor time. `target` is a running server, or None for the file itself.
+    Raises LoadFailed or NotAvailable."""
     figures, client_cpu_s = _KINDS[workload.load](workload, backing, target, seconds, seed, verify)
     figures["client_cpu_us_per_io"] = client_cpu_s * 1e6 / max(1, figures["ios"])
     return figures

@@ -10,7 +10,7 @@ import servers
 MIB = 1 << 20
 # In the order of the table; of each there is a median, a least and a greatest value, and None if it cannot be had.
 METRICS = ("iops", "mb_per_s", "p50_us", "p99_us", "p999_us", "cpu_us_per_io", "client_cpu_us_per_io",
-           "switches_per_io", "syscalls_per_io", "peak_mib", "cache_growth_mib")
+           "switches_per_io", "syscalls_per_io", "peak_mib", "cache_growth_mib", "beside_iops")
 
 
 def measure(plan, workload, server_name, backing, seed):
@@ -46,7 +46,8 @@ def _metrics(figures, seen, growth):
             "cpu_us_per_io": seen.cpu_ns / 1000 / ios if seen else None,
             "switches_per_io": seen.switches / ios if seen and seen.switches is not None else None,
             "peak_mib": seen.peak_bytes / MIB if seen else None,
-            "cache_growth_mib": None if growth is None else growth / MIB}
+            "cache_growth_mib": None if growth is None else growth / MIB,
+            "beside_iops": figures.get("beside_iops")}
 
 
 def count_system_calls(plan, workload, server_name, backing, seed):

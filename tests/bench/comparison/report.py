@@ -13,6 +13,7 @@ COLUMNS = (("IOPS", "iops", 0), ("MB/s", "mb_per_s", 0), ("p50 us", "p50_us", 0)
            ("p99.9", "p999_us", 0), ("CPU us", "cpu_us_per_io", 1), ("client", "client_cpu_us_per_io", 1),
            ("switch", "switches_per_io", 2), ("syscall", "syscalls_per_io", 2), ("MiB", "peak_mib", 0),
            ("cached", "cache_growth_mib", 0))
+OF_TWO_LOADS = (("beside", "beside_iops", 0),)
 
 LEGEND = """\
 Medians. CPU us, switch, syscall: of the server, for each I/O; client: the processor time of whoever made the load.
@@ -20,6 +21,8 @@ MiB: peak memory. cached: MiB by which the page cache of the file grew. +-: half
 the fastest round. /qemu, /raw: our rate (CPU: our processor time) divided by that of qemu-nbd with native AIO, and
 by that of fio's libaio on the file itself. ~: answers writes before they have reached the device, so that a host that
 dies takes them along: such rows are not compared where nothing asks for more."""
+LEGEND_OF_TWO_LOADS = """\
+beside: I/Os per second of the load on the other connection. CPU us, client and switch are then for each I/O of both."""
 
 
 def _read(path):
@@ -65,6 +68,10 @@ def _spread(cell):
     return "-" if cell["rounds"] < 2 else f"{50 * (rate['greatest'] - rate['least']) / rate['median']:.0f}%"
 
 
+def _columns(workloads):
+    return COLUMNS + (OF_TWO_LOADS if any(workload.beside for workload in workloads) else ())
+
+
 def _ratio(row, metric, server, goal_of):
     """Ours against theirs, and what the goal says of it."""
     if "aionbd" not in row or server not in row:
@@ -79,16 +86,27 @@ def _ratio(row, metric, server, goal_of):
     return f"{found:.2f} {'ok' if goal['met'] else 'MISSED'} ({sign}{goal['bound']:g})"
 
 
-def _workload_lines(workload, row, judged):
+def _beside_line(workload, row, alone):
+    """What it does to a reader that somebody else writes."""
+    told = [f"{name} {goals.ratio(goals.value_of(cell, 'p99_us'), goals.value_of(alone[name], 'p99_us')):.1f}"
+            for name, cell in row.items() if name in alone]
+    if told:
+        yield "   p99 beside / alone: " + "   ".join(told)
+
+
+def _workload_lines(workload, cells, judged, columns):
+    row = cells[workload.name]
     goal_of = {(goal["metric"], goal["against"]): goal for goal in judged if goal["workload"] == workload.name}
     yield f"\n{workload.name}" + (f"  ({workload.note})" if workload.note else "")
     for name, cell in row.items():
         is_apart = name in servers.SERVERS and not servers.SERVERS[name].is_as_durable_for(workload)
         line = f"  {('~' if is_apart else ' ') + name:17}"
-        line += "".join(f"{_number(cell, metric, digits):>9}" for _, metric, digits in COLUMNS)
+        line += "".join(f"{_number(cell, metric, digits):>9}" for _, metric, digits in columns)
         yield f"{line}{_spread(cell):>6}"
     ratios = [("rate/qemu", goals.RATE, "qemu-native"), ("CPU/qemu", goals.CPU, "qemu-native"),
               ("rate/raw", goals.RATE, "raw")]
+    if workload.beside:
+        ratios += [("p99/qemu", "p99_us", "qemu-native"), ("p99/raw", "p99_us", "raw")]
     if workload.backing == "null":
         ratios += [("rate/nbdkit", goals.RATE, "nbdkit"), ("CPU/nbdkit", goals.CPU, "nbdkit")]
     told = [f"{label} {text}" for label, metric, server in ratios if (text := _ratio(row, metric, server, goal_of))]
@@ -96,15 +114,20 @@ def _workload_lines(workload, row, judged):
              for goal in judged if goal["workload"] == workload.name and goal["against"] == "aionbd"]
     if told:
         yield "   aionbd: " + "   ".join(told)
+    if workload.beside:
+        yield from _beside_line(workload, row, cells.get(workload.alone, {}))
 
 
 def table(workloads, cells, judged, lacking):
-    head = " " * 19 + "".join(f"{title:>9}" for title, _, _ in COLUMNS) + f"{'+-':>6}"
+    columns = _columns(workloads)
+    head = " " * 19 + "".join(f"{title:>9}" for title, _, _ in columns) + f"{'+-':>6}"
     lines = [head]
     for workload in workloads:
         if cells.get(workload.name):
-            lines += _workload_lines(workload, cells[workload.name], judged)
+            lines += _workload_lines(workload, cells, judged, columns)
     lines += ["", LEGEND]
+    if len(columns) > len(COLUMNS):
+        lines.append(LEGEND_OF_TWO_LOADS)
     if lacking:
         lines += ["", "Not measured:", *_lacking_lines(lacking)]
     return "\n".join(lines)

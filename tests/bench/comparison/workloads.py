@@ -1,7 +1,10 @@
 """What is measured: every workload as data. A workload says what the client does and what lies behind the server."""
 import dataclasses
 
+import mounts
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+PACED_RATE = 2000  # of writes beside a reader: what every server can do, so that all of them do the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,9 @@ class Workload:
     backing: str = "file"     # see backings.py
     transport: str = "unix"   # or tcp
     tls: bool = False         # with certificates on both sides
+    into_holes: bool = False  # where the backing has no blocks, and nowhere else
+    rate: int = 0             # I/Os per second at most; 0: as many as there can be
+    beside: object = None     # another Workload, whose load goes on meanwhile on a connection of its own
     quick: bool = False       # part of --quick
     note: str = ""
 
@@ -28,6 +34,11 @@ class Workload:
     @property
     def reads(self):
         return not self.writes or self.rw == "randrw"
+
+    @property
+    def alone(self):
+        """The name of the workload that is the same but has none beside it."""
+        return self.name.partition(" beside ")[0]
 
 
 def _random_4k():
@@ -79,6 +90,35 @@ def _tls():
         yield Workload(f"tls tmpfs 4k {rw}", "fio", f"rand{rw}", depth=32, backing="tmpfs", transport="tcp", tls=True)
 
 
+def _file_systems():
+    """The same load on each kind in turn. Writes into holes make the file system allocate, and a flush behind them
+    makes it commit its journal: whoever waits for that on the thread that reads for others keeps them waiting."""
+    for rw in ("read", "write"):
+        for kind in mounts.KINDS:
+            yield Workload(f"{kind} 4k {rw} depth 32", "fio", f"rand{rw}", depth=32, backing=f"{kind}-dense")
+        for kind in mounts.KINDS:
+            yield Workload(f"{kind} 256k {rw}", "fio", rw, 256 * KIB, 16, backing=f"{kind}-dense")
+    for kind in mounts.KINDS:
+        yield Workload(f"{kind} 4k write flush 32", "fio", "randwrite", depth=32, flush_every=32,
+                       backing=f"{kind}-dense")
+    for kind in mounts.KINDS:
+        yield Workload(f"{kind} 4k write into holes", "fio", "randwrite", depth=32, backing=f"{kind}-holes",
+                       into_holes=True, quick=True, note="depth 32, blocks that were never written")
+    for kind in mounts.KINDS:
+        yield Workload(f"{kind} 4k write into holes flush 32", "fio", "randwrite", depth=32, flush_every=32,
+                       backing=f"{kind}-holes", into_holes=True)
+    writer = Workload("writer", "fio", "randwrite", depth=32, flush_every=32, into_holes=True)
+    for kind in mounts.KINDS:
+        reader = Workload(f"{kind} 4k read depth 1", "fio", "randread", backing=f"{kind}-holes", quick=True)
+        yield reader
+        yield dataclasses.replace(
+            reader, name=f"{reader.name} beside {PACED_RATE} writes",
+            beside=dataclasses.replace(writer, rate=PACED_RATE),
+            note=f"{PACED_RATE} writes a second into holes, a flush every 32, on another connection")
+        yield dataclasses.replace(reader, name=f"{reader.name} beside writes", beside=writer,
+                                  note="the same, as many as the server takes")
+
+
 def _replies():
     for replies in ("simple", "structured"):
         yield Workload(f"{replies} 4k read", "client", "randread", depth=32, backing="tmpfs", replies=replies)
@@ -99,3 +139,4 @@ def _copies():
 
 ALL = (*_random_4k(), *_sequential(), *_durable(), *_ceilings(), *_tcp(), *_replies(), *_copies())
 TLS = tuple(_tls())
+FILE_SYSTEMS = tuple(_file_systems())

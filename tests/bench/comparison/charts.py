@@ -20,6 +20,7 @@ GROUPS = (
 )
 COLOURS = {"aionbd": "#c0392b", "qemu-native": "#2e5e8c", "qemu": "#8fb4d9", "nbdkit": "#3c7a3c",
            "nbdkit-nocache": "#9ccb9c", "nbd-server": "#8a6d3b", "nbd-server-sync": "#d9c08f", "raw": "#777777"}
+COLOUR_OF_OTHERS = "#e8a29a"  # aionbd with more threads
 
 
 def draw(result, folder):
@@ -41,7 +42,8 @@ def draw(result, folder):
 
 def _draw_one(pyplot, rows, title, axis, path):
     """Bars: a group for each workload, a colour for each server, whiskers from the least to the greatest round."""
-    present = [server for server in COLOURS if any(server in row for row in rows.values())]
+    named = [server for row in rows.values() for server in row]
+    present = [server for server in dict.fromkeys([*COLOURS, *named]) if server in named]
     width = 0.8 / len(present)
     figure, plot = pyplot.subplots(figsize=(max(7, 1.7 * len(rows)), 4.5))
     for index, server in enumerate(present):
@@ -50,7 +52,7 @@ def _draw_one(pyplot, rows, title, axis, path):
         heights = [value["median"] for value in values]
         whiskers = [[value["median"] - value["least"] for value in values],
                     [value["greatest"] - value["median"] for value in values]]
-        plot.bar(places, heights, width, label=server, color=COLOURS[server], yerr=whiskers,
+        plot.bar(places, heights, width, label=server, color=COLOURS.get(server, COLOUR_OF_OTHERS), yerr=whiskers,
                  error_kw={"linewidth": 0.7})
     plot.set_xticks([at + 0.4 - width / 2 for at in range(len(rows))], rows, rotation=20, ha="right")
     plot.set_ylabel(axis)

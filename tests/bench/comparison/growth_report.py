@@ -88,7 +88,7 @@ def _draw(curves, found, path):
             of_group = [curve for curve in curves if group_of(curve) == groups[index]]
             (_draw_one if len(of_group) == 1 else _draw_together)(of_group, found, above, below)
             above.set_title(groups[index], fontsize="medium")
-            above.legend(fontsize="x-small")
+            above.legend(fontsize="x-small", loc="lower right")
             _finish(above, below)
         else:
             above.axis("off")

@@ -55,7 +55,8 @@ def _job(name, workload, backing, target, seconds, seed, verify):
         yield from (f"--offset={begin}", f"--size={each}", f"--offset_increment={each}", "--verify=crc32c",
                     "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0")
     else:
-        yield from (f"--offset={begin}", f"--size={size}", f"--runtime={seconds}", "--unified_rw_reporting=1")
+        yield from (f"--offset={begin}", f"--size={size}", f"--runtime={round(seconds * 1000)}ms",
+                    "--unified_rw_reporting=1")
         # Without a map of the blocks that were visited: it would be most of what fio does. A generator that comes to
         # each block once needs none either; at the end of the holes it ends.
         yield from ["--random_generator=lfsr"] if workload.into_holes else \

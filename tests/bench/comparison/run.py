@@ -21,7 +21,7 @@ class Plan:
     servers: list          # names, raw among them
     programs: dict         # name -> path
     rounds: int
-    runtime_s: int
+    runtime_s: float
     folder: Path           # for sockets and logs
     verify: bool = False
     count_syscalls: bool = False

@@ -160,8 +160,17 @@ SERVERS = {server.name: server for server in _ALL}
 RAW = "raw"  # No server: fio's own libaio on the file, the floor.
 
 
+def with_threads(count):
+    """The name of aionbd with so many threads, as one more server."""
+    plain = SERVERS["aionbd"]
+    name = f"aionbd, {count} threads"
+    SERVERS[name] = dataclasses.replace(
+        plain, name=name, command=lambda *where: ["--threads", str(count), *plain.command(*where)], null_store=None)
+    return name
+
+
 def find_program(server, aionbd):
-    return aionbd if server.name == "aionbd" else shutil.which(server.program)
+    return aionbd if server.program == "aionbd" else shutil.which(server.program)
 
 
 def adopt_orphans():

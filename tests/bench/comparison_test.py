@@ -127,6 +127,40 @@ class Growth(unittest.TestCase):
             self.assertEqual(curve.points[0].threads, 1)
 
 
+DAEMON = """#!/usr/bin/python3
+import contextlib, os, re, socket, sys, time
+path = re.search("unixsock = (.*)", open(sys.argv[2]).read()).group(1)
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(path)
+listening.listen()
+child = os.fork()
+if child == 0:
+    os.setsid()
+    while True:
+        with contextlib.suppress(BrokenPipeError):
+            listening.accept()[0].sendall(b"NBDMAGIC")
+time.sleep(0.2)
+open(sys.argv[4], "w").write(str(child))
+"""
+
+
+class Daemons(unittest.TestCase):
+    def test_one_that_serves_before_its_starter_has_ended_is_itself_what_is_observed_and_ended(self):
+        servers.adopt_orphans()
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            program = folder / "daemon"
+            program.write_text(DAEMON, encoding="utf-8")
+            program.chmod(0o755)
+            endpoint = servers.free_endpoint("unix", folder)
+            with servers.Running(servers.SERVERS["nbd-server"], str(program), backings.Backing("/x", 1), endpoint,
+                                 folder) as running:
+                pid = running.pid
+                self.assertEqual(str(pid), (folder / servers.PID_FILE).read_text())
+            self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+            self.assertIsNotNone(running.rusage)
+
+
 class Figures(unittest.TestCase):
     def test_a_report_of_fio_without_any_request_is_a_failure(self):
         job = {"jobname": "load", "error": 0, "read": {"total_ios": 0}, "write": {"total_ios": 0}}

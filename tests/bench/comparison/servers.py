@@ -202,7 +202,8 @@ class Running:
             self.command = null_command(server, program, endpoint, backing, folder)
         self._log = tempfile.TemporaryFile(dir=folder)
         self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
-        self.pid = self._process.pid
+        # A daemon may serve before who started it has ended: it is known when its file says so, and not before.
+        self.pid = None if server.is_daemon else self._process.pid
         try:
             self._wait_until_it_greets()
         except BaseException:

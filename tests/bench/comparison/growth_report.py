@@ -88,7 +88,8 @@ def _draw(curves, found, path):
             of_group = [curve for curve in curves if group_of(curve) == groups[index]]
             (_draw_one if len(of_group) == 1 else _draw_together)(of_group, found, above, below)
             above.set_title(groups[index], fontsize="medium")
-            above.legend(fontsize="x-small", loc="lower right")
+            # Where many share a chart, their names stand below it.
+            (above if len(of_group) == 1 else below).legend(fontsize="x-small", loc="lower right")
             _finish(above, below)
         else:
             above.axis("off")
@@ -107,7 +108,10 @@ def _draw_one(curves, found, above, below):
     above.set_ylabel("I/Os per second" if curve.metric == "iops" else "MB/s", fontsize="small")
     below.set_ylabel("processor time, us per I/O", fontsize="small")
     below.set_xlabel(curve.unit, fontsize="x-small")
-    below.set_yscale("log")
+    if curve.unit.startswith("bytes of each"):
+        below.set_yscale("log")  # What a request costs follows its size, over several powers of ten.
+    else:
+        below.set_ylim(bottom=0)
 
 
 def _draw_together(curves, found, above, below):

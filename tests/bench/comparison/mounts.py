@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 KINDS = ("ext4", "xfs")
-IMAGE_MIN = 512 << 20  # mkfs.xfs wants more than 300 MiB.
+IMAGE_MIN = 320 << 20  # mkfs.xfs wants more than 300 MiB.
 
 # Nothing is discarded, for that would make holes in the image, and nothing is left to be made later.
 _MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-b", "4096", "-m", "0", "-E",

@@ -51,6 +51,8 @@ def _job(name, workload, backing, target, seconds, seed, verify):
     if verify and workload.writes:
         most = VERIFIED_BYTES_PACED if workload.rate else VERIFIED_BYTES_4K if workload.block == 4096 \
             else VERIFIED_BYTES_LARGE
+        # A MiB for each connection at least, however short the measurement.
+        most = max(workload.connections << 20, int(most * min(1, seconds)) >> 20 << 20)
         each = min(most, size) // workload.connections
         yield from (f"--offset={begin}", f"--size={each}", f"--offset_increment={each}", "--verify=crc32c",
                     "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0")

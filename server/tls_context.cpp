@@ -78,10 +78,10 @@ int judge_certificate(int is_good, X509_STORE_CTX* chain) {
 
 // Once a client is known, what is left of the handshake's messages is KeyUpdate: they cost us more than the
 // client, so they are counted.
-void count_messages(const SSL* session, int where, int) {
-  if (where != SSL_CB_ACCEPT_LOOP) return;
+void count_messages(int is_ours, int, int kind, const void*, std::size_t, SSL* session, void*) {
+  if (is_ours != 0 || kind != SSL3_RT_HANDSHAKE) return;
   tls_peer& peer = peer_of(session);
-  if (peer.is_known) ++peer.idle_handshakes;
+  if (peer.is_known) ++peer.unpaid_messages;
 }
 
 }  // namespace
@@ -113,7 +113,7 @@ tls_context::tls_context(const tls_settings& settings, file_keeper* files)
   SSL_CTX_set_num_tickets(context, 0);
   // OpenSSL takes a pre-shared key for a kind of session, and wants to know whose.
   SSL_CTX_set_session_id_context(context, session_context, sizeof session_context);
-  SSL_CTX_set_info_callback(context, count_messages);
+  SSL_CTX_set_msg_callback(context, count_messages);
   if (SSL_CTX_set_ciphersuites(context, suites_tls_1_3) != 1 ||
       SSL_CTX_set_cipher_list(context, suites_tls_1_2) != 1) {
     throw tls_error(fmt::format("--tls: OpenSSL has none of the ciphers: {}", last_tls_reason()));

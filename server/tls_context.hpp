@@ -32,7 +32,7 @@ struct tls_peer {
   std::string psk_user;  // whose pre-shared key it named
   std::string refusal;   // why we turned it away, where OpenSSL would not know a better word
   bool is_known = false;
-  unsigned idle_handshakes = 0;  // handshake messages since it last sent data, once it is known
+  unsigned unpaid_messages = 0;  // handshake messages, once it is known, that no data has paid for
 };
 
 struct free_session {

@@ -23,8 +23,10 @@ constexpr std::size_t record_data_max = SSL3_RT_MAX_PLAIN_LENGTH;
 constexpr std::size_t record_overhead_max = 64;
 constexpr std::size_t spare_room = 1024;
 
-// A client that is known and sends so many messages of TLS's own, and no data in between, only wants us busy.
-constexpr unsigned idle_handshakes_max = 64;
+// A client that is known and sends more messages of TLS's own than this, and little data, only wants us busy.
+// So much data pays for one: far less than any library sends before it changes its key.
+constexpr unsigned unpaid_messages_max = 64;
+constexpr std::size_t price_of_message = std::size_t{64} << 10;
 
 }  // namespace
 
@@ -37,7 +39,7 @@ struct tls_bio {
     BIO_clear_retry_flags(bio);
     const auto here = stream.input_.bytes();
     const std::size_t count = std::min(here.size(), static_cast<std::size_t>(length));
-    if (stream.peer_.idle_handshakes > idle_handshakes_max) return 0;
+    if (stream.peer_.unpaid_messages > unpaid_messages_max) return 0;
     if (count == 0) {
       BIO_set_retry_read(bio);
       return -1;
@@ -145,12 +147,20 @@ tls_stream::outcome tls_stream::read(std::span<const iovec> into) {
         // A failure is told by the next call, when the data before it has been taken.
         return total != 0 ? outcome{.bytes = total} : stopped;
       }
-      peer_.idle_handshakes = 0;
+      pay_with(count);
       filled += count;
       total += count;
     }
   }
   return {.bytes = total};
+}
+
+void tls_stream::pay_with(std::size_t bytes) {
+  paid_ += bytes;
+  const auto messages =
+      static_cast<unsigned>(std::min<std::size_t>(peer_.unpaid_messages, paid_ / price_of_message));
+  peer_.unpaid_messages -= messages;
+  paid_ = peer_.unpaid_messages == 0 ? 0 : paid_ - messages * price_of_message;
 }
 
 // Whole records are made of the pieces: a long piece is encrypted from where it lies, and what is left of it

@@ -64,6 +64,7 @@ class tls_stream {
   friend struct tls_bio;
 
   outcome outcome_of(int result);
+  void pay_with(std::size_t bytes);
   bool encrypt(const std::byte* data, std::size_t length, outcome& so_far);
 
   std::shared_ptr<const tls_context> keys_;  // outlives the session, whose callbacks use it
@@ -71,6 +72,7 @@ class tls_stream {
   receive_buffer input_;
   receive_buffer output_;
   tls_session session_;
+  std::size_t paid_ = 0;         // bytes of data, for messages that are not paid for in full
   std::error_code failure_;      // the first one; nothing is tried after it
   bool peer_has_ended_ = false;  // it said good-bye, and still takes what we write
 };

@@ -138,7 +138,8 @@ asio::awaitable<transport::read_result> transport::read_decrypted(read_buffers i
     if (tls_->output().size() != unsent) (void)flush(ignored);
     if (bytes != 0 || failure) co_return read_result{.bytes = bytes, .failure = failure};
     if (next == tls_stream::need::room) {
-      const auto [broken] = co_await socket_.async_wait(socket::wait_write, as_result);
+      std::error_code broken;
+      if (!flush(broken) && !broken) (void)co_await socket_.async_wait(socket::wait_write, as_result);
       if (broken) co_return read_result{.failure = broken};
       continue;
     }

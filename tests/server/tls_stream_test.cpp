@@ -331,7 +331,7 @@ TEST_CASE("renegotiation_is_refused_and_the_connection_goes_on") {
 
 TEST_CASE("a_key_update_is_answered_and_data_goes_on_both_ways") {
   agreed_ends ends;
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 60; ++i) {
     REQUIRE(SSL_key_update(ends.peer.session(), SSL_KEY_UPDATE_REQUESTED) == 1);
     ends.peer.say(pattern(30));
     give_input(ends.stream, ends.peer.take_output());
@@ -345,18 +345,45 @@ TEST_CASE("a_key_update_is_answered_and_data_goes_on_both_ways") {
   }
 }
 
-TEST_CASE("key_updates_without_end_and_without_data_end_the_stream") {
-  agreed_ends ends;
+namespace {
+
+// Whether the stream takes one more.
+bool takes_key_update(agreed_ends& ends) {
+  REQUIRE(SSL_key_update(ends.peer.session(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
+  REQUIRE(SSL_do_handshake(ends.peer.session()) == 1);
+  give_input(ends.stream, ends.peer.take_output());
   tls_stream::outcome last;
-  int updates = 0;
-  for (; updates < 1000 && !last.failure; ++updates) {
-    REQUIRE(SSL_key_update(ends.peer.session(), SSL_KEY_UPDATE_NOT_REQUESTED) == 1);
-    REQUIRE(SSL_do_handshake(ends.peer.session()) == 1);
-    give_input(ends.stream, ends.peer.take_output());
-    CHECK(read_from(ends.stream, 100, &last).empty());
+  CHECK(read_from(ends.stream, 100, &last).empty());
+  return !last.failure;
+}
+
+void say_and_read(agreed_ends& ends, std::size_t length) {
+  ends.peer.say(pattern(length));
+  give_input(ends.stream, ends.peer.take_output());
+  REQUIRE(read_from(ends.stream, length).size() == length);
+}
+
+}  // namespace
+
+TEST_CASE("key_updates_that_no_data_pays_for_end_the_stream_behind_the_64th") {
+  agreed_ends ends;
+  for (int updates = 0; updates < 64; ++updates) {
+    REQUIRE(takes_key_update(ends));
+    if (updates < 60) say_and_read(ends, 1);  // that is not enough
   }
-  CHECK(updates > 10);
-  CHECK(updates < 200);
+  CHECK_FALSE(takes_key_update(ends));
+}
+
+TEST_CASE("64_kib_of_data_pay_for_a_key_update_and_not_for_those_to_come") {
+  agreed_ends ends;
+  say_and_read(ends, 128 * KiB);
+  for (int updates = 0; updates < 64; ++updates) REQUIRE(takes_key_update(ends));
+  for (int updates = 0; updates < 10; ++updates) {
+    say_and_read(ends, 64 * KiB);
+    REQUIRE(takes_key_update(ends));
+  }
+  say_and_read(ends, 64 * KiB - 1);
+  CHECK_FALSE(takes_key_update(ends));
 }
 
 TEST_CASE("nothing_is_kept_that_a_session_could_be_resumed_with") {

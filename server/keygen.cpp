@@ -48,8 +48,9 @@ int make_psk(psk_wishes wishes) {
   if (wishes.users.empty()) wishes.users.emplace_back("nbd");
   std::string content;
   for (const auto& user : wishes.users) {
-    if (!is_psk_user(user))
-      throw usage_error(fmt::format("--user: '{}' is not made of printing characters without ':'", user));
+    // The file could name others, but they would not survive a shell and a URI.
+    if (!is_client(user) || !is_psk_user(user))
+      throw usage_error(fmt::format("--user: '{}' is not made of letters, digits and .-_@", user));
     content += psk_line(user, random_bytes(psk_bytes)) + "\n";
   }
   (void)parse_pre_shared_keys("--user", content);  // it complains of a name given twice
@@ -57,20 +58,22 @@ int make_psk(psk_wishes wishes) {
 
   const std::filesystem::path file = std::filesystem::absolute(wishes.file);
   const std::string user = wishes.users.front(), host = own_name();
+  std::string in_uri;
+  for (const char each : user) in_uri += each == '@' ? "%40" : std::string(1, each);
   fmt::print(R"(Made {file}, with a key for each of {count} user(s). Whoever has a key can use the disk.
 
 The server:
   aionbd --tls-psk {file} --listen 0.0.0.0 disk.img
 
 On a client's machine, with a copy of the file (its own line is enough), that only the user can read:
-  nbdinfo 'nbds://{user}@{host}/?tls-psk-file={file}'
+  nbdinfo 'nbds://{in_uri}@{host}/?tls-psk-file={file}'
   qemu-img info --object tls-creds-psk,id=tls0,endpoint=client,username={user},dir={folder} \
     --image-opts driver=nbd,host={host},port={port},tls-creds=tls0
 QEMU wants a folder, and the file in it to be called keys.psk. nbd-client knows certificates only.
 )",
              fmt::arg("file", file.string()), fmt::arg("count", wishes.users.size()), fmt::arg("user", user),
-             fmt::arg("host", host), fmt::arg("folder", file.parent_path().string()),
-             fmt::arg("port", default_port));
+             fmt::arg("in_uri", in_uri), fmt::arg("host", host),
+             fmt::arg("folder", file.parent_path().string()), fmt::arg("port", default_port));
   return EXIT_SUCCESS;
 }
 

@@ -78,12 +78,14 @@ certificate blank(const std::string& common_name, EVP_PKEY& key, int days) {
   const std::unique_ptr<BIGNUM, freed_by<BN_free>> number(BN_bin2bn(
       reinterpret_cast<const unsigned char*>(serial.data()), static_cast<int>(serial.size()), nullptr));
   X509_NAME* const name = X509_get_subject_name(&one);
+  // The alternative names have it whole.
+  const int shown = static_cast<int>(std::min<std::size_t>(common_name.size(), ub_common_name));
   demand(number && BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(&one)) != nullptr &&
          X509_set_version(&one, X509_VERSION_3) == 1 &&
          X509_gmtime_adj(X509_getm_notBefore(&one), -clock_skew_s) != nullptr &&
          X509_time_adj_ex(X509_getm_notAfter(&one), days, 0, nullptr) != nullptr &&
          X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-                                    reinterpret_cast<const unsigned char*>(common_name.c_str()), -1, -1,
+                                    reinterpret_cast<const unsigned char*>(common_name.c_str()), shown, -1,
                                     0) == 1 &&
          X509_set_pubkey(&one, &key) == 1);
   return made;

@@ -47,14 +47,14 @@ class TlsSetup(TlsFacts):
                 self.assertTrue((self.folder / "elsewhere" / name).exists(), name)
 
     def what_keygen_says_of_pre_shared_keys_works(self):
-        said = self._program("keygen", "psk", "keys.psk", "--user", "alice", "--user", "bob")
+        said = self._program("keygen", "psk", "keys.psk", "--user", "alice@example.org", "--user", "bob")
         said = said.replace(f"@{os.uname().nodename}/", "@localhost/").replace(f"host={os.uname().nodename},", "host=localhost,")
         server, clients = self._follow(said, ["--tls-psk", str(self.folder / "keys.psk")])
         with server:
             self.assertEqual([each.split()[0] for each in clients], ["nbdinfo", "qemu-img"])
             for command in clients:
                 self.assertIn("1048576", self.run_tool("bash", "-c", command))
-                self.assertIn("1048576", self.run_tool("bash", "-c", command.replace("alice", "bob")))
+                self.assertIn("1048576", self.run_tool("bash", "-c", command.replace("alice%40example.org", "bob").replace("alice@example.org", "bob")))
 
     def the_readmes_line_for_qemu_gives_a_machine_its_disk(self):
         readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").replace(" \\\n", " ")
@@ -73,6 +73,12 @@ class TlsSetup(TlsFacts):
                 self.assertEqual(said.returncode, 0, said.stderr)
                 self.assertIn("virtio0", said.stdout)
                 self.assertIn("serving export ''", server.log())
+
+    def keygen_takes_a_host_of_any_length(self):
+        host = ".".join(["a" * 60] * 4)
+        self._program("keygen", "certificates", "pki", "--host", host)
+        said = self.run_tool("openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", self.folder / "pki/server/server-cert.pem")
+        self.assertIn(f"DNS:{host}", said)
 
     def keygen_adds_a_client_later(self):
         self._program("keygen", "certificates", "pki", "--host", "localhost")
@@ -106,7 +112,7 @@ class TlsSetup(TlsFacts):
                 self.assertEqual(mode, 0o600, path)
 
     def keygen_that_is_misused_says_how_it_is_used(self):
-        for arguments in ([], ["magic"], ["psk"], ["certificates"], ["psk", "k", "--user", "a:b"],
+        for arguments in ([], ["magic"], ["psk"], ["certificates"], ["psk", "k", "--user", "a:b"], ["psk", "k", "--user", "a'b"],
                           ["certificates", "d", "--host", "a,DNS:b"], ["certificates", "d", "--client", "../x"],
                           ["certificates", "d", "--days", "0"]):
             self.assertIn("Try aionbd --help", self._program("keygen", *arguments, status=2), arguments)

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <thread>
 
+#include "server/rare_line.hpp"
 #include "tests/server/log_lines.hpp"
 #include "tests/support/catch.hpp"
 
@@ -35,6 +36,15 @@ TEST_CASE("failures_in_quick_succession_are_counted_and_not_logged_each") {
   failures.add(asked, disk_full);
   REQUIRE(log.all().size() == 2);
   CHECK(log.count_with("(999 more like it since the last line)") == 1);
+}
+
+TEST_CASE("of_lines_that_may_be_said_ten_times_a_second_ten_are_said") {
+  server::rare_line lines(10);
+  const std::chrono::steady_clock::time_point second{std::chrono::hours(1)};
+  for (int i = 0; i < 10; ++i) CHECK(lines.pass(second) == 0U);
+  for (int i = 0; i < 5; ++i) CHECK_FALSE(lines.pass(second + server::rare_line::pause / 2));
+  CHECK(lines.pass(second + server::rare_line::pause) == 5U);
+  CHECK(lines.pass(second + server::rare_line::pause) == 0U);
 }
 
 TEST_CASE("a_refused_fast_zero_is_no_failure_to_log_and_anything_else_is") {

@@ -26,7 +26,7 @@ struct loop {
   storage::io_queue& queue;
   storage::buffer_pool buffers;
   completion_batch completions;
-  rare_line troubles{10};  // what the log says of clients that break off or break the protocol
+  rare_line troubles{10};             // what the log says of clients that break off or break the protocol
   std::set<connection*> connections;  // each puts itself in and takes itself out
 };
 

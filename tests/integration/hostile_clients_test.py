@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import socket
 import struct
@@ -174,6 +175,27 @@ class HostileClients(served.Facts):
                 client.wait()
 
     # Silence and crowds
+
+    def clients_that_break_off_fill_no_log(self):
+        with self._served_while_another_works("--max-per-address", 64) as server:
+            began = time.monotonic()
+            for _ in range(300):
+                client = RawClient(server)
+                client.send(b"nonsense" * 2)
+                client.receive_rest()
+                client.close()
+            seconds = time.monotonic() - began
+            lines = server.log().count(", closing")
+            self.assertLess(lines, 300)
+            self.assertLessEqual(lines, 10 * (seconds + 2))
+            time.sleep(1.1)
+            client = RawClient(server)
+            client.send(b"nonsense" * 2)
+            client.receive_rest()
+            client.close()
+            server.wait_for_log(", closing", count=lines + 1)
+            counted = sum(int(number) for number in re.findall(r"\((\d+) more like it since the last line\)", server.log()))
+            self.assertEqual(lines + 1 + counted, 301)
 
     def a_silent_client_is_closed_after_the_handshake_timeout(self):
         with self._served_while_another_works("--handshake-timeout", 1) as server:

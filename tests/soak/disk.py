@@ -9,7 +9,8 @@ SLOT_SIZE, SLOTS = 4 * MIB, 12      # each is one client's at a time, and what i
 SCRATCH_OFFSET = SLOT_SIZE * SLOTS  # what lies behind is anybody's, and not verified
 FIO_OFFSET, FIO_SIZE = SCRATCH_OFFSET, 16 * MIB
 BAD_OFFSET, BAD_SIZE = FIO_OFFSET + FIO_SIZE, 16 * MIB
-IMAGE_SIZE = BAD_OFFSET + BAD_SIZE + 1000  # an odd size: the last bytes are reached in another way
+PROBE_OFFSET, PROBE_SIZE = BAD_OFFSET + BAD_SIZE, MIB  # written once; reads of it are timed
+IMAGE_SIZE = PROBE_OFFSET + PROBE_SIZE + 1000  # an odd size: the last bytes are reached in another way
 FILE_SYSTEM_SIZE = 256 * MIB
 
 
@@ -36,6 +37,8 @@ class Disk:
         self._filler = place / "filler"
         with open(self.path, "wb") as opened:
             opened.truncate(IMAGE_SIZE)
+            opened.seek(PROBE_OFFSET)
+            opened.write(os.urandom(PROBE_SIZE))
         return self
 
     def _mount(self):

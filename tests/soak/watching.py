@@ -2,10 +2,15 @@
 import contextlib
 import csv
 import dataclasses
+import functools
+import mmap
+import os
 import statistics
 import threading
 import time
 from pathlib import Path
+
+import disk
 
 PERIOD_S = 1
 PROBES = 20
@@ -51,7 +56,8 @@ def at_rest(server):
 
 
 class Watcher:
-    FIELDS = ("seconds", "era", "memory_mib", "descriptors", "threads", "read_p50_us", "read_max_us")
+    FIELDS = ("seconds", "era", "memory_mib", "descriptors", "threads", "read_p50_us", "read_max_us",
+              "file_p50_us")
 
     def __init__(self):
         self._begin = time.monotonic()
@@ -63,10 +69,10 @@ class Watcher:
         print(f"[{time.monotonic() - self._begin:6.0f} s] {text}", flush=True)
 
     @contextlib.contextmanager
-    def watching(self, server):
+    def watching(self, server, image):
         self._era += 1
         self._stop.clear()
-        sampler = threading.Thread(target=self._sample, args=(server,))
+        sampler = threading.Thread(target=self._sample, args=(server, image))
         sampler.start()
         try:
             yield
@@ -74,17 +80,28 @@ class Watcher:
             self._stop.set()
             sampler.join()
 
-    def _sample(self, server):
+    def _sample(self, server, image):
+        """Reads by way of the server and, for comparison, of the file itself, at the same time."""
         handle = server.connect()
-        while not self._stop.wait(PERIOD_S):
-            taken = []
-            for number in range(PROBES):
-                begin = time.monotonic_ns()
-                handle.pread(4096, 4096 * number)
-                taken.append((time.monotonic_ns() - begin) / 1000)
-            now = state_of(server)
-            self._rows.append((round(time.monotonic() - self._begin, 1), self._era, round(now.memory / (1 << 20), 1),
-                               now.descriptors, now.threads, round(statistics.median(taken)), round(max(taken))))
+        file, page = os.open(image.path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+        try:
+            while not self._stop.wait(PERIOD_S):
+                served, direct = [], []
+                for offset in range(disk.PROBE_OFFSET, disk.PROBE_OFFSET + PROBES * 4096, 4096):
+                    served.append(self._duration_us(functools.partial(handle.pread, 4096, offset)))
+                    direct.append(self._duration_us(functools.partial(os.preadv, file, [page], offset)))
+                now = state_of(server)
+                self._rows.append((round(time.monotonic() - self._begin, 1), self._era, round(now.memory / (1 << 20), 1),
+                                   now.descriptors, now.threads, round(statistics.median(served)), round(max(served)),
+                                   round(statistics.median(direct))))
+        finally:
+            os.close(file)
+
+    @staticmethod
+    def _duration_us(call):
+        begin = time.monotonic_ns()
+        call()
+        return (time.monotonic_ns() - begin) / 1000
 
     def write(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,19 +121,19 @@ class Watcher:
 
     def table(self):
         """The curves in numbers: each era in quarters."""
-        yield "era  seconds  memory, MiB      descriptors      threads  4 KiB read, us"
-        yield "              median  most     median  most              median  worst"
+        yield "era  seconds  memory, MiB      descriptors      threads  4 KiB read, us   of the file"
+        yield "              median  most     median  most              median  worst    median"
         for rows in self.eras():
             quarter = -(-len(rows) // 4)
             for part in (rows[begin:begin + quarter] for begin in range(0, len(rows), quarter)):
-                memory, descriptors, threads, usual, worst = zip(*(row[2:] for row in part))
+                memory, descriptors, threads, usual, worst, direct = zip(*(row[2:] for row in part))
                 yield (f"{part[0][1]:3}  {part[-1][0]:7.0f}  {statistics.median(memory):6.1f}  {max(memory):6.1f}   "
                        f"{statistics.median(descriptors):6.0f}  {max(descriptors):4}   {max(threads):6}   "
-                       f"{statistics.median(usual):6.0f}  {max(worst):6}")
+                       f"{statistics.median(usual):6.0f}  {max(worst):6}  {statistics.median(direct):8.0f}")
 
     def latencies(self):
-        """Of each era, what a read usually took."""
-        return [statistics.median(row[5] for row in rows) for rows in self.eras()]
+        """Of each era, what a read usually took, in multiples of what the machine took itself for the file."""
+        return [statistics.median(row[5] for row in rows) / statistics.median(row[7] for row in rows) for rows in self.eras()]
 
     def _draw(self, path):
         import matplotlib

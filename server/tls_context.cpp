@@ -66,14 +66,47 @@ unsigned find_psk(SSL* session, const char* user, unsigned char* key, unsigned l
 
 // OpenSSL has judged the chain; here is its end, the client's own certificate, held against --tls-allow.
 int judge_certificate(int is_good, X509_STORE_CTX* chain) {
-  if (is_good == 0 || X509_STORE_CTX_get_error_depth(chain) != 0) return is_good;
   const auto* const session =
       static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
+  if (is_good == 0 && X509_STORE_CTX_get_error(chain) == X509_V_ERR_CRL_HAS_EXPIRED) {
+    peer_of(session).refusal = "ca-crl.pem has expired, and who is revoked is not known";
+  }
+  if (is_good == 0 || X509_STORE_CTX_get_error_depth(chain) != 0) return is_good;
   const X509& shown = *X509_STORE_CTX_get_current_cert(chain);
   if (context_of(session).allows(names_of(shown))) return 1;
   peer_of(session).refusal = fmt::format("--tls-allow has no pattern for '{}'", subject_of(shown));
   X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
   return 0;
+}
+
+// OpenSSL turns everybody away when a list is out of date or signed by nobody it knows, so that is better
+// said now. One that expires later does turn them away: nobody knows any more who is revoked. Returns what
+// describe() says of them.
+std::string use_revocations(X509_STORE* trusted, const std::vector<certificate>& authorities,
+                            const std::string& path, const std::string& content) {
+  const ASN1_TIME* soonest = nullptr;
+  const auto lists = read_revocations(certificates_knob, path, content);
+  for (const auto& each : lists) {
+    const auto is_issuer = [&each](const certificate& one) {
+      return X509_NAME_cmp(X509_get_subject_name(one.get()), X509_CRL_get_issuer(each.get())) == 0 &&
+             X509_CRL_verify(each.get(), X509_get0_pubkey(one.get())) == 1;
+    };
+    const bool is_known = std::any_of(authorities.begin(), authorities.end(), is_issuer);
+    ERR_clear_error();
+    if (!is_known) {
+      throw tls_error(
+          fmt::format("{}: {} is not signed by an authority in ca-cert.pem", certificates_knob, path));
+    }
+    if (const std::string why = why_not_valid_now(*each); !why.empty()) {
+      throw tls_error(fmt::format("{}: {} {}; clients need a new one", certificates_knob, path, why));
+    }
+    const ASN1_TIME* const until = X509_CRL_get0_nextUpdate(each.get());
+    if (until != nullptr && (soonest == nullptr || ASN1_TIME_compare(until, soonest) < 0)) soonest = until;
+    X509_STORE_add_crl(trusted, each.get());
+  }
+  X509_STORE_set_flags(trusted, X509_V_FLAG_CRL_CHECK);
+  if (soonest == nullptr) return "not revoked by ca-crl.pem";
+  return fmt::format("not revoked by ca-crl.pem, which is good until {}", date_of(soonest));
 }
 
 // Once a client is known, what is left of the handshake's messages is KeyUpdate: they cost us more than the
@@ -182,10 +215,7 @@ void tls_context::use_clients_authority(const std::string& folder) {
 
   const std::string revoked_path = folder + "/ca-crl.pem";
   if (const auto revoked = content_of(certificates_knob, revoked_path)) {
-    for (const auto& each : read_revocations(certificates_knob, revoked_path, *revoked)) {
-      X509_STORE_add_crl(trusted, each.get());
-    }
-    X509_STORE_set_flags(trusted, X509_V_FLAG_CRL_CHECK);
+    revocations_ = use_revocations(trusted, authorities, revoked_path, *revoked);
   }
   SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, judge_certificate);
   asks_for_certificates_ = true;
@@ -228,10 +258,11 @@ bool tls_context::allows(const std::vector<std::string>& names) const {
 std::string tls_context::describe() const {
   std::string text;
   if (!settings_.certificates.empty()) {
-    text = fmt::format("certificates of {}, clients {}", settings_.certificates,
+    text = fmt::format("certificates of {}, clients {}{}{}", settings_.certificates,
                        !asks_for_certificates_           ? "need none, as there is no ca-cert.pem"
                        : settings_.allowed_names.empty() ? "must show one of its authority"
-                                                         : "must show one that --tls-allow names");
+                                                         : "must show one that --tls-allow names",
+                       revocations_.empty() ? "" : ", ", revocations_);
   }
   if (psk_.empty()) return text;
   return fmt::format("{}{}pre-shared keys of {} user{}", text, text.empty() ? "" : "; ", psk_.size(),
@@ -262,11 +293,17 @@ std::shared_ptr<const tls_context> tls_keys::current() const {
 
 void tls_keys::read_again() {
   auto next = std::make_shared<const tls_context>(settings_, files_);
-  // A file that has gone must not open the door to everybody.
-  if (current()->asks_for_certificates() && !next->asks_for_certificates()) {
-    throw tls_error(
-        fmt::format("{}: there is no {}/ca-cert.pem any more, and clients still need a certificate",
-                    certificates_knob, settings_.certificates));
+  // A file that has gone must not open the door to everybody, nor to those who had been shown it.
+  const auto before = current();
+  const auto refuse = [&](const char* file, const char* what) {
+    throw tls_error(fmt::format("{}: there is no {}/{} any more, and {}", certificates_knob,
+                                settings_.certificates, file, what));
+  };
+  if (before->asks_for_certificates() && !next->asks_for_certificates()) {
+    refuse("ca-cert.pem", "clients still need a certificate");
+  }
+  if (before->checks_revocations() && !next->checks_revocations()) {
+    refuse("ca-crl.pem", "revoked clients are still kept out");
   }
   const std::lock_guard guard(changing_);
   current_ = std::move(next);

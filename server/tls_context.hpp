@@ -29,7 +29,7 @@ class tls_error : public std::runtime_error {
 
 // What OpenSSL's callbacks tell of a client while it shakes hands. One for each connection.
 struct tls_peer {
-  std::string psk_user;  // whose pre-shared key it named
+  std::string psk_user;  // whose pre-shared key it named last, which proves nothing
   std::string refusal;   // why we turned it away, where OpenSSL would not know a better word
   bool is_known = false;
   unsigned unpaid_messages = 0;  // handshake messages, once it is known, that no data has paid for
@@ -53,6 +53,8 @@ class tls_context {
   [[nodiscard]] tls_session new_session(tls_peer& peer) const;
 
   bool asks_for_certificates() const { return asks_for_certificates_; }
+  // Whether a client's certificate may have been revoked.
+  bool checks_revocations() const { return !revocations_.empty(); }
   // Of files that are served all the same: sentences for people.
   const std::vector<std::string>& warnings() const { return warnings_; }
   // "certificates of /etc/pki/aionbd, clients must show one; pre-shared keys of 2 users"
@@ -76,6 +78,7 @@ class tls_context {
   std::map<std::string, std::string, std::less<>> psk_;
   std::vector<std::string> warnings_;
   bool asks_for_certificates_ = false;
+  std::string revocations_;  // what describe() says of them; empty: they are not checked
 };
 
 // The keys of the moment. Any thread.

@@ -51,12 +51,11 @@ std::vector<Owner> all_of(const std::string& knob, const std::string& path, cons
   return found;
 }
 
-std::string text_of(const ASN1_TIME* when) {
-  const memory out(BIO_new(BIO_s_mem()));
-  std::array<char, 64> text{};
-  if (ASN1_TIME_print(out.get(), when) != 1) return "an unreadable date";
-  const int length = BIO_read(out.get(), text.data(), static_cast<int>(text.size()));
-  return {text.data(), static_cast<std::size_t>(length > 0 ? length : 0)};
+// `until` may be missing.
+std::string why_not_now(const ASN1_TIME* from, const ASN1_TIME* until) {
+  if (until != nullptr && X509_cmp_current_time(until) <= 0) return "expired on " + date_of(until);
+  if (X509_cmp_current_time(from) >= 0) return "is not valid before " + date_of(from);
+  return {};
 }
 
 }  // namespace
@@ -122,12 +121,20 @@ private_key read_key(const std::string& knob, const std::string& path, const std
   return key;
 }
 
+std::string date_of(const ASN1_TIME* when) {
+  const memory out(BIO_new(BIO_s_mem()));
+  std::array<char, 64> text{};
+  if (ASN1_TIME_print(out.get(), when) != 1) return "an unreadable date";
+  const int length = BIO_read(out.get(), text.data(), static_cast<int>(text.size()));
+  return {text.data(), static_cast<std::size_t>(length > 0 ? length : 0)};
+}
+
 std::string why_not_valid_now(const X509& one) {
-  const ASN1_TIME* const from = X509_get0_notBefore(&one);
-  const ASN1_TIME* const until = X509_get0_notAfter(&one);
-  if (X509_cmp_current_time(until) <= 0) return "expired on " + text_of(until);
-  if (X509_cmp_current_time(from) >= 0) return "is not valid before " + text_of(from);
-  return {};
+  return why_not_now(X509_get0_notBefore(&one), X509_get0_notAfter(&one));
+}
+
+std::string why_not_valid_now(const X509_CRL& list) {
+  return why_not_now(X509_CRL_get0_lastUpdate(&list), X509_CRL_get0_nextUpdate(&list));
 }
 
 bool is_readable_by_others(const std::string& path) {

@@ -46,6 +46,9 @@ using revocation_list = std::unique_ptr<X509_CRL, freed_by<X509_CRL_free>>;
 
 // Nothing when the certificate is valid now, else why it is not: "expired on Mar  1 12:00:00 2026 GMT".
 [[nodiscard]] std::string why_not_valid_now(const X509& one);
+// Likewise of a list, which says itself when the next one is due. One without such a date is good for ever.
+[[nodiscard]] std::string why_not_valid_now(const X509_CRL& list);
+[[nodiscard]] std::string date_of(const ASN1_TIME* when);
 
 // Says whether others than the owner and its group could read the file. Once the sandbox is closed it cannot
 // tell, and says no.

@@ -56,6 +56,18 @@ class Keys:
                        "--outfile", made / f"{role}-cert.pem")
         return made
 
+    def revoke(self, *names, valid=("2020-01-01", "2040-01-01")):
+        """Gives the server a list of these clients' certificates, made and due on these days."""
+        authority = self.folder / "ours"
+        template = self.folder / "crl.template"
+        template.write_text(f'crl_this_update_date = "{valid[0]} 00:00:00"\ncrl_next_update_date = "{valid[1]} 00:00:00"\n'
+                            "crl_number = 1\n")
+        revoked = self.folder / "revoked.pem"
+        revoked.write_bytes(b"".join((self.client(name) / "client-cert.pem").read_bytes() for name in names))
+        self._certtool("--generate-crl", "--load-ca-certificate", authority / "ca-cert.pem", "--load-ca-privkey",
+                       authority / "ca-key.pem", "--load-certificate", revoked, "--template", template, "--outfile",
+                       self.server / "ca-crl.pem")
+
     @staticmethod
     def _certtool(*arguments):
         subprocess.run(["certtool", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,

@@ -224,6 +224,41 @@ class TlsSetup(TlsFacts):
                 path.write_bytes(kept)
             self.assertNotIn("new connections: ", server.log())
 
+    # Revocations
+
+    def _reload(self, server, log, count=1):
+        server.signal(signal.SIGHUP)
+        server.wait_for_log(log, count=count)
+
+    def revoked_clients_stay_outside_and_a_new_list_counts_at_once(self):
+        self.keys.revoke("alice")
+        with self.serve(self.sparse(MIB), "--tls-certificates", self.keys.server, tcp=True) as server:
+            server.wait_for_log("not revoked by ca-crl.pem, which is good until Jan  1 00:00:00 2040 GMT")
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client("alice")), status=1)
+            server.wait_for_log("no TLS: the client's certificate: certificate revoked, closing")
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client("bob")))
+            self.keys.revoke("alice", "bob")
+            self._reload(server, "new connections: .*not revoked by ca-crl.pem")
+            for name in ("alice", "bob"):
+                self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client(name)), status=1)
+            self.keys.revoke("bob")
+            self._reload(server, "new connections: ", count=2)
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client("alice")))
+
+    def a_list_of_revocations_that_goes_or_expires_lets_nobody_in_again(self):
+        path = self.keys.server / "ca-crl.pem"
+        self.keys.revoke("alice")
+        with self.serve(self.sparse(MIB), "--tls-certificates", self.keys.server, tcp=True) as server:
+            path.unlink()
+            self._reload(server, f"error: --tls-certificates: there is no {path} any more, .*; going on with the keys as they were")
+            self.keys.revoke("bob", valid=("2019-01-01", "2020-01-01"))
+            self._reload(server, f"error: --tls-certificates: {path} expired on Jan  1 00:00:00 2020 GMT; .*; going on with")
+            self.assertNotIn("new connections: ", server.log())
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client("alice")), status=1)
+            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client("bob")))
+        self._refused(f"--tls-certificates: {path} expired on Jan  1 00:00:00 2020 GMT; clients need a new one",
+                      "--tls-certificates", self.keys.server)
+
     def without_tls_sighup_changes_nothing(self):
         with self.serve(self.sparse(MIB)) as server:
             server.signal(signal.SIGHUP)

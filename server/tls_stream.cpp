@@ -28,6 +28,13 @@ constexpr std::size_t spare_room = 1024;
 constexpr unsigned unpaid_messages_max = 64;
 constexpr std::size_t price_of_message = std::size_t{64} << 10;
 
+// Whether the key that it named is the one it came in by. In TLS 1.3 OpenSSL drops a key that does not fit
+// the cipher, and goes on with the certificate.
+bool has_proved_psk(SSL* session) {
+  if (SSL_version(session) >= TLS1_3_VERSION) return SSL_session_reused(session) == 1;
+  return SSL_CIPHER_get_auth_nid(SSL_get_current_cipher(session)) == NID_auth_psk;
+}
+
 }  // namespace
 
 // How OpenSSL gets at our buffers.
@@ -127,7 +134,7 @@ std::string tls_stream::describe() const {
   }
   const std::string secrecy =
       fmt::format("{}, {}", SSL_get_version(session_.get()), SSL_get_cipher_name(session_.get()));
-  if (!peer_.psk_user.empty()) return fmt::format("{}, pre-shared key of {}", secrecy, peer_.psk_user);
+  if (has_proved_psk(session_.get())) return fmt::format("{}, pre-shared key of {}", secrecy, peer_.psk_user);
   const certificate shown(SSL_get1_peer_certificate(session_.get()));
   return shown ? fmt::format("{}, {}", secrecy, subject_of(*shown)) : secrecy;
 }

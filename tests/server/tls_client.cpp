@@ -48,6 +48,8 @@ tls_client::tls_client(const tls_client_settings& settings)
   SSL_CTX_set_max_proto_version(context, settings.version_max);
   if (!settings.suites_1_2.empty())
     REQUIRE(SSL_CTX_set_cipher_list(context, settings.suites_1_2.c_str()) == 1);
+  if (!settings.suites_1_3.empty())
+    REQUIRE(SSL_CTX_set_ciphersuites(context, settings.suites_1_3.c_str()) == 1);
   if (!settings.folder.empty()) {
     REQUIRE(SSL_CTX_use_certificate_chain_file(context, (settings.folder + "/client-cert.pem").c_str()) == 1);
     REQUIRE(SSL_CTX_use_PrivateKey_file(context, (settings.folder + "/client-key.pem").c_str(),

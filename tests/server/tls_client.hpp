@@ -40,6 +40,7 @@ struct tls_client_settings {
   int version_max = TLS1_3_VERSION;
   int version_min = TLS1_2_VERSION;
   std::string suites_1_2{};  // empty: OpenSSL's own choice
+  std::string suites_1_3{};
 };
 
 class tls_client {

@@ -84,6 +84,27 @@ TEST_CASE("a_client_with_a_pre_shared_key_is_known_by_its_user") {
   }
 }
 
+TEST_CASE("a_user_who_was_only_named_is_nobody") {
+  // The key is for SHA-256 and the cipher is not, so that OpenSSL never asks for a proof.
+  const test_keys keys;
+  tls_stream stream(context_of(keys.settings()));
+  tls_client peer({.folder = keys.client("bob"),
+                   .psk_user = "carol",
+                   .psk_key = std::string(32, 'x'),
+                   .suites_1_3 = "TLS_AES_256_GCM_SHA384"});
+  REQUIRE(peer.shakes_hands(stream));
+  CHECK(stream.describe() == "TLSv1.3, TLS_AES_256_GCM_SHA384, CN=bob");
+
+  tls_stream second(context_of(keys.settings()));
+  tls_client nobody({.psk_user = "carol",
+                     .psk_key = keys.carols_key(),
+                     .version_min = TLS1_3_VERSION,
+                     .suites_1_3 = "TLS_AES_256_GCM_SHA384"});
+  nobody.exchange(second);
+  CHECK(nobody.of_server.failure);
+  CHECK(second.describe() == "TLS: peer did not return a certificate");
+}
+
 TEST_CASE("who_has_no_key_or_a_wrong_one_is_not_let_in_and_the_log_knows_why") {
   const test_keys keys, others;
   struct {

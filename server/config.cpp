@@ -95,10 +95,11 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
       ->type_name("POLICY");
   app.add_option_function<std::string>(
          "--tls-certificates", [&raw](const std::string& folder) { raw.tls_certificates = folder; },
-         "Folder with server-cert.pem, server-key.pem and,\nto ask clients for theirs, ca-cert.pem")
+         "Folder with server-cert.pem, server-key.pem and,\nunless anybody may come in, ca-cert.pem")
       ->type_name("DIR");
   app.add_option("--tls-allow", settings.tls.allowed_names,
-                 "Names of clients' certificates that come in; repeatable")
+                 "Clients\' CN, DNS name or IP address; with @ or : also\ne-mail or URI, with = only the "
+                 "subject; repeatable")
       ->type_name("PATTERN")
       ->allow_extra_args(false);
   app.add_option_function<std::string>(

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "server/psk_file.hpp"
-#include "server/tls_names.hpp"
 #include "server/tls_pem.hpp"
 
 namespace aionbd::server {
@@ -251,7 +250,7 @@ std::string_view tls_context::key_of(std::string_view user) const {
   return found == psk_.end() ? std::string_view() : found->second;
 }
 
-bool tls_context::allows(const std::vector<std::string>& names) const {
+bool tls_context::allows(const std::vector<certificate_name>& names) const {
   return settings_.allowed_names.empty() || any_matches(settings_.allowed_names, names);
 }
 

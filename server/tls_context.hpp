@@ -15,6 +15,7 @@
 
 #include "server/config.hpp"
 #include "server/file_keeper.hpp"
+#include "server/tls_names.hpp"
 
 struct ssl_st;
 struct ssl_ctx_st;
@@ -53,6 +54,9 @@ class tls_context {
   [[nodiscard]] tls_session new_session(tls_peer& peer) const;
 
   bool asks_for_certificates() const { return asks_for_certificates_; }
+  // Whether clients without any key come in, pre-shared keys or not: there is no authority to ask one of
+  // them.
+  bool lets_anybody_in() const { return !settings_.certificates.empty() && !asks_for_certificates_; }
   // Whether a client's certificate may have been revoked.
   bool checks_revocations() const { return !revocations_.empty(); }
   // Of files that are served all the same: sentences for people.
@@ -63,7 +67,7 @@ class tls_context {
   // The key of a user; nothing when there is none.
   std::string_view key_of(std::string_view user) const;
   // Whether --tls-allow lets a client with one of these names in.
-  bool allows(const std::vector<std::string>& names) const;
+  bool allows(const std::vector<certificate_name>& names) const;
 
  private:
   std::optional<std::string> content_of(const std::string& knob, const std::string& path) const;

@@ -41,23 +41,64 @@ std::optional<std::string> address_of(const ASN1_OCTET_STRING* value) {
   return std::string(text.data());
 }
 
-std::optional<std::string> name_in(const GENERAL_NAME* name) {
+void add(std::vector<certificate_name>& names, name_kind kind, std::optional<std::string> text) {
+  if (text) names.push_back({kind, *std::move(text)});
+}
+
+void add(std::vector<certificate_name>& names, const GENERAL_NAME* other) {
   int kind = 0;
-  const void* const value = GENERAL_NAME_get0_value(name, &kind);
-  switch (kind) {
-    case GEN_DNS:
-    case GEN_EMAIL:
-    case GEN_URI:
-      return text_of(static_cast<const ASN1_STRING*>(value));
-    case GEN_IPADD:
-      return address_of(static_cast<const ASN1_OCTET_STRING*>(value));
-    default:
-      return std::nullopt;
+  const void* const value = GENERAL_NAME_get0_value(other, &kind);
+  const auto* const text = static_cast<const ASN1_STRING*>(value);
+  if (kind == GEN_DNS) add(names, name_kind::dns, text_of(text));
+  if (kind == GEN_EMAIL) add(names, name_kind::email, text_of(text));
+  if (kind == GEN_URI) add(names, name_kind::uri, text_of(text));
+  if (kind == GEN_IPADD) {
+    add(names, name_kind::address, address_of(static_cast<const ASN1_OCTET_STRING*>(value)));
   }
 }
 
-void add(std::vector<std::string>& names, std::optional<std::string> name) {
-  if (name) names.push_back(*std::move(name));
+// Where a name has parts that are to be told from each other.
+bool is_separator(char sign) {
+  return sign == '@' || sign == '/' || sign == ',';
+}
+
+struct parts_of_name {
+  std::vector<std::string> parts{""};
+  std::string separators{};
+};
+
+parts_of_name parts_of(const std::string& text, bool is_pattern) {
+  parts_of_name result;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    if (is_pattern && text[at] == '\\' && at + 1 < text.size()) {
+      ++at;
+      if (!is_separator(text[at])) result.parts.back() += '\\';
+    }
+    if (is_separator(text[at])) {
+      result.separators += text[at];
+      result.parts.emplace_back();
+    } else {
+      result.parts.back() += text[at];
+    }
+  }
+  return result;
+}
+
+bool is_for(const std::string& pattern, name_kind kind) {
+  const bool is_of_subject = pattern.find('=') != pattern.npos;
+  if (kind == name_kind::subject || is_of_subject) return kind == name_kind::subject && is_of_subject;
+  if (kind != name_kind::email && kind != name_kind::uri) return true;
+  return pattern.find_first_of("@:") != pattern.npos;
+}
+
+bool matches(const std::string& pattern, const certificate_name& name) {
+  if (!is_for(pattern, name.kind)) return false;
+  const auto wanted = parts_of(pattern, true), found = parts_of(name.text, false);
+  return wanted.separators == found.separators &&
+         std::equal(wanted.parts.begin(), wanted.parts.end(), found.parts.begin(),
+                    [](const auto& of_pattern, const auto& of_name) {
+                      return ::fnmatch(of_pattern.c_str(), of_name.c_str(), 0) == 0;
+                    });
 }
 
 }  // namespace
@@ -70,26 +111,25 @@ std::string subject_of(const X509& of) {
   return {text, static_cast<std::size_t>(length > 0 ? length : 0)};
 }
 
-std::vector<std::string> names_of(const X509& of) {
-  std::vector<std::string> names;
-  add(names, without_nul(subject_of(of)));
+std::vector<certificate_name> names_of(const X509& of) {
+  std::vector<certificate_name> names;
+  add(names, name_kind::subject, without_nul(subject_of(of)));
   const X509_NAME* const subject = X509_get_subject_name(&of);
   for (int at = -1; (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0;) {
-    add(names, text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at))));
+    add(names, name_kind::common, text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at))));
   }
   const alternative_names others(
       static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(&of, NID_subject_alt_name, nullptr, nullptr)));
   for (int at = 0; at < (others ? sk_GENERAL_NAME_num(others.get()) : 0); ++at) {
-    add(names, name_in(sk_GENERAL_NAME_value(others.get(), at)));
+    add(names, sk_GENERAL_NAME_value(others.get(), at));
   }
   return names;
 }
 
-bool any_matches(const std::vector<std::string>& patterns, const std::vector<std::string>& names) {
+bool any_matches(const std::vector<std::string>& patterns, const std::vector<certificate_name>& names) {
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& pattern) {
-    return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
-      return ::fnmatch(pattern.c_str(), name.c_str(), 0) == 0;
-    });
+    return std::any_of(names.begin(), names.end(),
+                       [&](const certificate_name& name) { return matches(pattern, name); });
   });
 }
 

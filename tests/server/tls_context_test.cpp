@@ -11,7 +11,6 @@
 #include <sstream>
 
 #include "server/tls_authority.hpp"
-#include "server/tls_names.hpp"
 #include "tests/server/tls_client.hpp"
 #include "tests/support/catch.hpp"
 
@@ -60,6 +59,7 @@ TEST_CASE("keys_as_keygen_makes_them_are_taken_without_a_warning") {
   const server::tls_context made(keys.settings());
   CHECK(made.warnings().empty());
   CHECK(made.asks_for_certificates());
+  CHECK_FALSE(made.lets_anybody_in());
   CHECK(made.describe() == "certificates of " + keys.server() +
                                ", clients must show one of its authority; pre-shared keys of 2 users");
   CHECK(made.key_of("carol") == keys.carols_key());
@@ -175,6 +175,7 @@ TEST_CASE("without_an_authority_clients_need_no_certificate_but_names_cannot_be_
   auto settings = keys.settings();
   const server::tls_context made(settings);
   CHECK_FALSE(made.asks_for_certificates());
+  CHECK(made.lets_anybody_in());
   CHECK(made.describe().find("clients need none, as there is no ca-cert.pem") != std::string::npos);
   server::tls_stream stream(std::make_shared<const server::tls_context>(settings));
   tls_client nobody;
@@ -222,26 +223,6 @@ TEST_CASE("an_authority_that_has_gone_is_no_reason_to_ask_for_no_certificates") 
   fs::remove(keys.server() + "/ca-cert.pem");
   CHECK_THROWS_AS(under_test.read_again(), server::tls_error);
   CHECK(under_test.current()->asks_for_certificates());
-}
-
-TEST_CASE("names_match_patterns_as_a_whole_and_by_case") {
-  CHECK(server::any_matches({"alice"}, {"bob", "alice"}));
-  CHECK(server::any_matches({"*.example.org"}, {"db.example.org"}));
-  CHECK_FALSE(server::any_matches({"*.example.org"}, {"db.example.org.evil"}));
-  CHECK_FALSE(server::any_matches({"alice"}, {"alice2", "Alice", "malice", ""}));
-  CHECK_FALSE(server::any_matches({}, {"alice"}));
-  CHECK_FALSE(server::any_matches({"alice"}, {}));
-}
-
-TEST_CASE("a_certificate_has_its_subject_and_its_other_names") {
-  temporary_folder folder;
-  const server::tls_authority authority(folder.path_of("keys"), 10);
-  authority.make_server({"db.example.org", "192.0.2.1", "::1", "*.example.com"});
-  const std::string path = authority.server_folder() + "/server-cert.pem";
-  const auto found = server::read_certificates("", path, content_of(path));
-  CHECK(server::names_of(*found.front()) == std::vector<std::string>{"CN=db.example.org", "db.example.org",
-                                                                     "db.example.org", "192.0.2.1", "::1",
-                                                                     "*.example.com"});
 }
 
 TEST_CASE("keygen_overwrites_nothing_and_keeps_keys_to_their_owner") {

@@ -167,14 +167,25 @@ class TlsSetup(TlsFacts):
 
     def an_open_address_without_tls_is_warned_about_in_one_sentence(self):
         image = self.sparse(MIB)
-        warning = "warning: whoever reaches 0.0.0.0:{} can use the disk, and whoever listens in can read it: {}"
-        for options, why in (((), "there is no TLS"),
-                             (self.keys.options("--tls", "allowed"), "TLS is not required")):
+        encrypted = self.keys.folder / "encrypted"
+        shutil.copytree(self.keys.server, encrypted)
+        (encrypted / "ca-cert.pem").unlink()
+        without_authority = ["--tls-certificates", encrypted]
+        in_clear_text = "can use the disk, and whoever listens in can read it: "
+        nobody_is_asked = "can use the disk: there is no ca-cert.pem, and so clients need no key of their own"
+        for options, why in (((), in_clear_text + "there is no TLS"),
+                             (self.keys.options("--tls", "allowed"), in_clear_text + "TLS is not required"),
+                             ([*without_authority, "--tls", "allowed"], in_clear_text + "TLS is not required"),
+                             (without_authority, nobody_is_asked),
+                             ([*without_authority, "--tls-psk", self.keys.psk], nobody_is_asked)):
             with self.serve(image, "--listen", "0.0.0.0:0", *options) as server:
                 port = re.search(r"listening on 0\.0\.0\.0:(\d+)", server.log()).group(1)
                 self.assertEqual(server.log().count("warning: "), 1)
-                self.assertIn(warning.format(port, why), server.log())
-        with self.serve(image, "--listen", "0.0.0.0:0", *self.keys.options()) as server:
+                self.assertIn(f"warning: whoever reaches 0.0.0.0:{port} {why}\n", server.log())
+        for options in (self.keys.options(), ["--tls-psk", self.keys.psk]):
+            with self.serve(image, "--listen", "0.0.0.0:0", *options) as server:
+                self.assertNotIn("warning: ", server.log())
+        with self.serve(image, *without_authority, tcp=True) as server:
             self.assertNotIn("warning: ", server.log())
         for tcp in (False, True):
             with self.serve(image, tcp=tcp) as server:

@@ -20,6 +20,8 @@ test_packages=(
   gnutls-bin openssl
   # The guest with the kernel's client, tests/kernel.
   qemu-system-x86 busybox-static kmod xz-utils nbd-client stress-ng
+  # Disks that fail and forget, for the same guest.
+  dmsetup
 )
 
 # package_is_installed NAME[>=VERSION]

@@ -15,7 +15,8 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8
 # shellcheck disable=SC1091
 source "$share/plan"  # kernel_modules, kernel_folder, scenarios, settings
 program=/run/aionbd
-export share program kernel_folder settings
+forgetful=/run/libforgetful_disk.so
+export share program forgetful kernel_folder settings
 
 say() { echo "guest: $*" >/dev/console; }
 
@@ -38,6 +39,7 @@ prepare() {
   mkdir -p /lib/modules && mount --bind "$kernel_modules" /lib/modules || return
   modprobe -a virtio_blk ext4 xfs brd null_blk loop nbd || return
   cp "$share/aionbd" "$program" || return
+  if [[ -e $share/libforgetful_disk.so ]]; then cp "$share/libforgetful_disk.so" "$forgetful" || return; fi
   echo 60 >/proc/sys/kernel/hung_task_timeout_secs
   mkdir -p /mnt/ext4 /mnt/xfs /mnt/nbd
   mount -t ext4 /dev/vda /mnt/ext4 && mount -t xfs /dev/vdb /mnt/xfs
@@ -61,8 +63,11 @@ undo_leftovers() {
   for point in $(nbd_devices_mounted); do timeout 20 umount "$point" || umount -l "$point"; done
   for device in $(nbd_devices_attached); do timeout 10 nbd-client -d "/dev/$device"; done
   processes | awk '{ print $2 }' | xargs -r kill -KILL
+  echo 1 >/sys/devices/system/cpu/cpu1/online
   for _ in {1..20}; do
-    left=$(nbd_devices_mounted; nbd_devices_attached; processes)
+    for point in $(scenarios_mounts); do timeout 20 umount "$point"; done
+    if [[ -e /dev/mapper/control ]]; then DM_DISABLE_UDEV=1 dmsetup remove_all; fi
+    left=$(nbd_devices_mounted; nbd_devices_attached; scenarios_mounts; mapped_devices; processes)
     [[ -n $left ]] || break
     sleep 0.5
   done
@@ -70,7 +75,10 @@ undo_leftovers() {
   # Without what is mounted there: the project itself may lie in /tmp.
   find /tmp /dev/shm -xdev -mindepth 1 -delete 2>/dev/null
   find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d -exec rmdir {} +
-  rmmod null_blk brd 2>/dev/null
+  losetup -D
+  for device in scsi_debug null_blk brd; do
+    if [[ -e /sys/module/$device ]]; then rmmod "$device"; fi
+  done
 }
 
 nbd_devices_attached() {
@@ -81,6 +89,9 @@ nbd_devices_attached() {
 }
 
 nbd_devices_mounted() { awk '$1 ~ "^/dev/nbd" { print $2 }' /proc/mounts; }
+# The guest's own are /mnt/ext4 and /mnt/xfs.
+scenarios_mounts() { awk '$2 ~ "^/mnt/" && $1 !~ "^/dev/(vd|nbd)" { print $2 }' /proc/mounts; }
+mapped_devices() { find /sys/block -name 'dm-*'; }
 
 # processes: session, number, name and arguments of what the scenario started. It is a session of its own; process 1,
 # its subshells and the kernel's threads are in session 0.

@@ -27,14 +27,17 @@ class Refused(Exception):
 
 
 class FourClients:
-    """durable_over_plain: whether a durable write may go where a plain one was and no flush came since. A log of
+    """promised_by: "flush", "fua", or "both", which is what a client has to make changes durable by.
+    durable_over_plain: whether a durable write may go where a plain one was and no flush came since. A log of
     dm-log-writes has the former before the latter, which is the wrong way round."""
 
-    def __init__(self, path, history, chance, first_number=1, durable_over_plain=True):
+    def __init__(self, path, history, chance, first_number=1, durable_over_plain=True, promised_by="both"):
         self._history = history
         self._chance = chance
         self.next_number = first_number
         self._durable_over_plain = durable_over_plain
+        self._flushes = 0 if promised_by == "fua" else 16
+        self._durable_share = 0 if promised_by == "flush" else 0.25
         self._sectors = len(history.held)
         self._busy = set()  # blocks
         self._unflushed = {}  # block -> the plain change that was its last
@@ -84,7 +87,7 @@ class FourClients:
     def _choose(self):
         number = self.next_number
         self.next_number += 1
-        kind = self._chance.choices([WRITE, ZERO, TRIM, FLUSH], [60, 14, 10, 16])[0]
+        kind = self._chance.choices([WRITE, ZERO, TRIM, FLUSH], [60, 14, 10, self._flushes])[0]
         if kind == FLUSH:
             change = Change(number, FLUSH, 0, 0, False)
             change.clears = {block: last for block, last in self._unflushed.items() if block not in self._busy}
@@ -94,7 +97,7 @@ class FourClients:
             blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
             if self._busy.isdisjoint(blocks):
                 break
-        durable = self._chance.random() < 0.25
+        durable = self._chance.random() < self._durable_share
         if durable and kind == WRITE and not self._durable_over_plain and not self._unflushed.keys().isdisjoint(blocks):
             durable = False
         change = Change(number, kind, first, count, durable)

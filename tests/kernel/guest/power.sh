@@ -29,7 +29,8 @@ make_disk() {
   umount /mnt/power
 }
 
-# record_changes KIND ANSWERS: has four clients change the disk, and kills the server, which has $server_preload before it.
+# record_changes KIND ANSWERS BY: has four clients change the disk, with what is promised by "flush", "fua" or "both", and
+# kills the server, which has $server_preload before it.
 record_changes() {
   local served=/dev/mapper/recorded
   dd if=/dev/ram0 of=/dev/ram2 bs=1M count=$((disk_sectors / 2048)) conv=sparse,fsync status=none
@@ -40,7 +41,7 @@ record_changes() {
   fi
   one_at_a_time
   LD_PRELOAD=${server_preload:-} start_server --threads 2 --unix /tmp/power.sock $served
-  power_cuts record history "$2"
+  power_cuts record history "$2" "$3"
   kill -KILL "$server_pid"
   wait "$server_pid" || true
   many_at_a_time

@@ -1,7 +1,8 @@
 """The power goes under a disk that aionbd serves, and what was promised must be there.
 
-    power_cuts.py record HISTORY ANSWERS     changes the disk behind SOCKET until so many requests were answered, marks
-                                             the log of the device `recorded` meanwhile, and keeps the history
+    power_cuts.py record HISTORY ANSWERS BY  changes the disk behind SOCKET until so many requests were answered, marks
+                                             the log of the device `recorded` meanwhile, and keeps the history; what is
+                                             promised is so by "flush", "fua" or "both"
     power_cuts.py replay HISTORY KIND CUTS   so many cuts, at random points of what was recorded
     power_cuts.py live KIND CUTS             so many cuts while requests are made, by dm-flakey: device `flakey`
 
@@ -9,6 +10,7 @@ KIND is ext4, xfs or raw. SEED, in the environment, is another random run. Exits
 not where it belongs. See power.sh for the devices.
 """
 import contextlib
+import ctypes
 import os
 import pickle
 import random
@@ -18,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from device_mapper import Log, dmsetup, replace_table
+import device_mapper
 from four_clients import CLIENTS, FourClients, raw_client
 from sector_history import SECTOR, History, Judge
 from write_log import ReplayedDisk, WriteLog
@@ -38,6 +40,7 @@ THROUGH_SERVER_EACH = 5
 LOST = 3
 COMPLAINTS_SHOWN = 10
 
+libc = ctypes.CDLL(None, use_errno=True)
 chance = random.Random(int(os.environ.get("SEED", "1")))
 
 
@@ -73,11 +76,16 @@ def mounted(kind, device):
     if kind == "raw":
         yield device
         return
-    subprocess.run(["mount", "-t", kind, device, MOUNTED], check=True)
+    system_call(libc.mount, device.encode(), MOUNTED.encode(), kind.encode(), 0, None)
     try:
         yield IMAGE
     finally:
-        subprocess.run(["umount", MOUNTED], check=True)
+        system_call(libc.umount2, MOUNTED.encode(), 0)
+
+
+def system_call(function, *arguments):
+    if function(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), f"{function.__name__} {arguments}: {os.strerror(ctypes.get_errno())}")
 
 
 def read_directly(path):
@@ -115,19 +123,21 @@ def judge_disk(judge, content, where):
 
 # --- Cuts of a recording -----------------------------------------------------------------------------------------------
 
-def record(path, answers):
+def record(path, answers, promised_by):
     history = History(IMAGE_BYTES // SECTOR)
-    log = Log("recorded")
-    clients = FourClients(SOCKET, history, chance, durable_over_plain=False)
+    clients = FourClients(SOCKET, history, chance, durable_over_plain=False, promised_by=promised_by)
 
     def mark():
-        if clients.answers % ANSWERS_PER_MARK == 0:
-            log.mark(history.mark())
+        device_mapper.mark("recorded", history.mark())
 
-    log.mark(history.mark())
-    if not clients.run(lambda: clients.answers >= int(answers), mark):
+    def mark_sometimes():
+        if clients.answers % ANSWERS_PER_MARK == 0:
+            mark()
+
+    mark()
+    if not clients.run(lambda: clients.answers >= int(answers), mark_sometimes):
         sys.exit("the server went away")
-    log.mark(history.mark())
+    mark()
     Path(path).write_bytes(pickle.dumps(history))
     print(f"{clients.answers} requests of {CLIENTS} clients were answered, {history.marks} marks")
 
@@ -147,23 +157,22 @@ def replay(path, kind, cuts):
             judge.go_to_mark(marks[judged_marks][1])
             judged_marks += 1
         disk.go_to(point)
-        dmsetup("create", "cut", "--table", f"0 {DISK_SECTORS} snapshot {REPLAYED} {SCRATCH} N 8")
-        device = os.open("/dev/mapper/cut", os.O_RDWR)
-        cached += disk.write_some_cached(device, chance, ATOMIC[kind])
-        os.close(device)
-        with mounted(kind, "/dev/mapper/cut") as served:
-            through = read_through_server if number % THROUGH_SERVER_EACH == 0 else read_directly
-            content = through(served)
+        with device_mapper.device("cut", f"0 {DISK_SECTORS} snapshot {REPLAYED} {SCRATCH} N 8") as after_cut:
+            with open(after_cut, "r+b", buffering=0) as device:
+                cached += disk.write_some_cached(device.fileno(), chance, ATOMIC[kind])
+            with mounted(kind, after_cut) as served:
+                through = read_through_server if number % THROUGH_SERVER_EACH == 0 else read_directly
+                content = through(served)
         lost += not judge_disk(judge, content, f"cut {number}, at entry {point}")
-        dmsetup("remove", "cut")
+    print(f"{kind}: {len(points)} cuts in a log of {len(log.entries)} entries; {judge.promised} changes were promised, "
+          f"{cached} pieces in the disk's cache were at stake; {lost} cuts with losses")
+    if lost:
+        sys.exit(LOST)
     disk.go_to(len(log.entries))
     disk.write_cached()
     different = disk.first_difference(DISK)
     if different is not None:
         sys.exit(f"the log is not what happened: replayed to its end, sector {different} differs from the disk's")
-    print(f"{kind}: {len(points)} cuts in a log of {len(log.entries)} entries; {judge.promised} changes were promised, "
-          f"{cached} pieces in the disk's cache were at stake; {lost} cuts with losses")
-    sys.exit(LOST if lost else 0)
 
 
 # --- Cuts while it runs ------------------------------------------------------------------------------------------------
@@ -185,14 +194,14 @@ def live(kind, cuts):
             def after_answer():
                 if clients.answers == cut_at:
                     history.mark()
-                    replace_table("flakey", DROPS_WRITES)
+                    device_mapper.replace_table("flakey", DROPS_WRITES)
                 elif clients.answers == end_at:
                     server.kill()
 
             clients.run(lambda: False, after_answer)
             server.kill()
             number = clients.next_number
-        replace_table("flakey", UP)
+        device_mapper.replace_table("flakey", UP)
         judge = Judge(history, TRIM_GRANULARITY[kind])
         judge.go_to_mark(0)
         with mounted(kind, "/dev/mapper/flakey") as served:

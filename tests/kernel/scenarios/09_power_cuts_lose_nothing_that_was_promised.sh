@@ -11,6 +11,6 @@ read -r cuts _ <<<"${settings:-30}"
 for kind in ext4 xfs raw; do
   step "$kind"
   make_disk "$kind"
-  record_changes "$kind" 1000
+  record_changes "$kind" 1000 both
   power_cuts replay history "$kind" "$cuts"
 done

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "storage/device_facts.hpp"
 #include "storage/sparse_read.hpp"
 #include "storage/zeroing.hpp"
 
@@ -174,12 +175,21 @@ void block_device::on_direct_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
   if (!failure && op.device_->has_buffered_part(op)) return write_buffered(op);
   if (failure) {
+    failure = op.device_->true_cause(op, failure);
     const bool is_exact = op.blocks_.is_exact();
     note_reached(op, is_exact ? op.transfer_.reached() : op.rmw_.reached());
     const bool has_written = is_exact || op.rmw_.has_begun_to_write();
     if (op.durable && has_written && !is_want_of_room(failure)) op.device_->syncs_.note_failure(failure);
   }
   on_all_written(op, failure);
+}
+
+// A write behind the end of a disk fails for want of room, and a disk that was taken away ends at 0: there
+// will be no room again.
+std::error_code block_device::true_cause(const operation& op, std::error_code failure) const {
+  const bool is_gone = shape_.is_block_device && failure == std::errc::no_space_on_device &&
+                       ends_before(file_.direct, op.offset + op.length);
+  return is_gone ? std::error_code(EIO, std::system_category()) : failure;
 }
 
 void block_device::write_buffered(operation& op) {

@@ -126,6 +126,7 @@ class block_device {
   static void write_buffered(operation& op);
   static void on_direct_read(void* owner, std::error_code failure);
   static void on_direct_written(void* owner, std::error_code failure);
+  std::error_code true_cause(const operation& op, std::error_code failure) const;
   static void on_buffered_written(void* owner, std::error_code failure);
   static void on_all_read(void* owner, std::error_code failure);
   static void on_all_written(operation& op, std::error_code failure);

@@ -95,4 +95,9 @@ std::string file_system_name(int fd) {
   return "unknown";
 }
 
+bool ends_before(int fd, std::uint64_t offset) {
+  const off_t end = ::lseek(fd, 0, SEEK_END);
+  return end >= 0 && static_cast<std::uint64_t>(end) < offset;
+}
+
 }  // namespace aionbd::storage

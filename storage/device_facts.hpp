@@ -1,5 +1,5 @@
 // What the system says about a file beyond stat: the alignment of direct I/O, the disk's queue in sysfs, the
-// file system's name. Used when a file is opened; reads only.
+// file system's name; its end as it is now. Reads only.
 #pragma once
 
 #include <sys/types.h>
@@ -20,5 +20,9 @@ namespace aionbd::storage {
 
 // The type of the file system that the open file is on ("ext4"), or "unknown".
 [[nodiscard]] std::string file_system_name(int fd);
+
+// Whether the open file, or disk, has come to end before `offset`. The size of a disk that was taken away is
+// 0.
+[[nodiscard]] bool ends_before(int fd, std::uint64_t offset);
 
 }  // namespace aionbd::storage

@@ -1,14 +1,18 @@
 #include "storage/block_device.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <deque>
 #include <optional>
 #include <vector>
 
+#include "storage/file_descriptor.hpp"
 #include "tests/storage/device_request.hpp"
 #include "tests/storage/fake_queue.hpp"
 #include "tests/storage/process_end.hpp"
+#include "tests/storage/temporary_file.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace aionbd::storage;
@@ -417,6 +421,35 @@ TEST_CASE("a_durable_write_that_changed_nothing_is_nobody_elses_failed_sync") {
     flush.op.witness = &other;
     world.carry_out(flush);
     CHECK(bool(flush.failure()) == each.told);
+  }
+}
+
+TEST_CASE("a_write_to_a_disk_that_was_taken_away_does_not_fail_for_want_of_room") {
+  struct sample {
+    std::uint64_t size_now;
+    bool is_disk;
+    int error;
+  };
+  // Whoever has no room may find some; whose disk is gone will not.
+  for (const sample& each : {sample{0, true, EIO}, sample{8192, true, ENOSPC}, sample{0, false, ENOSPC}}) {
+    CAPTURE(each.size_now, each.is_disk);
+    geometry shape = shape_of(8192, 8192, 512);
+    shape.is_block_device = each.is_disk;
+    device_world world(shape);
+    const temporary_file now(each.size_now);
+    const file_descriptor as_served(::dup2(now.buffered(), fake_disk::direct_fd));
+    REQUIRE(as_served);
+    sync_witness other = world.device.new_witness();
+    world.disk.fail_nth(io_op::write, 0, ENOSPC);
+    device_request write(world.device, operation_kind::write, 4096, 4096);
+    write.filled_with(std::byte{1});
+    write.op.durable = true;
+    world.carry_out(write);
+    CHECK(write.failure() == std::error_code(each.error, std::system_category()));
+    device_request flush(world.device, operation_kind::flush);
+    flush.op.witness = &other;
+    world.carry_out(flush);
+    CHECK(bool(flush.failure()) == (each.error == EIO));
   }
 }
 

@@ -1,6 +1,6 @@
-// Loaded before the server (LD_PRELOAD), it makes the promise of durability a lie: syncs succeed and do nothing, durable
-// writes are plain ones. The test of the tests of power cuts: they must find this out. AIONBD_FORGETS says which of the
-// two: "flush", "fua".
+// Loaded before the server (LD_PRELOAD), it makes the promise of durability a lie: syncs succeed and do
+// nothing, durable writes are plain ones. The test of the tests of power cuts: they must find this out.
+// AIONBD_FORGETS says which of the two: "flush", "fua".
 #include <linux/aio_abi.h>
 #include <linux/fs.h>
 #include <sys/syscall.h>

@@ -6,6 +6,12 @@ export DM_DISABLE_UDEV=1
 mkdir -p /mnt/faulty
 modprobe -a dm-mod dm-flakey
 
+# disk_of_memory KIB: /dev/ram0, empty.
+disk_of_memory() {
+  if [[ -e /sys/module/brd ]]; then rmmod brd; fi
+  modprobe brd rd_nr=1 rd_size="$1"
+}
+
 # serve FILE
 serve() { start_server --threads 2 --unix /tmp/faults.sock "$1"; }
 
@@ -24,7 +30,7 @@ physical_sector() {
 make_file_system() {
   case $1 in
     ext4) mkfs.ext4 -q -b 4096 -E lazy_itable_init=0 "$2" ;;
-    xfs) mkfs.xfs -q -f --unsupported -l size=8m "$2" 2>/dev/null ;;
+    xfs) mkfs.xfs -q -f --unsupported -l size=8m "$2" ;;
   esac
   mount -t "$1" "${@:3}" "$2" /mnt/faulty
 }

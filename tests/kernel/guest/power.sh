@@ -15,7 +15,7 @@ modprobe -a dm-flakey dm-log-writes dm-snapshot
 # make_disk KIND: its image has data in its first third, space that was never written in the second, and then a hole.
 make_disk() {
   # Made anew, they are empty.
-  rmmod brd 2>/dev/null || true
+  if [[ -e /sys/module/brd ]]; then rmmod brd; fi
   modprobe brd rd_nr=4 rd_size=$((disk_sectors * 2))
   case $1 in
     ext4) mkfs.ext4 -q -b 4096 -J size=4 -E lazy_itable_init=0,nodiscard /dev/ram0 $((disk_sectors / 8)) ;;

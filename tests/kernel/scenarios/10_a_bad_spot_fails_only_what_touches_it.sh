@@ -5,7 +5,7 @@
 
 source "$kernel_folder/guest/faults.sh"
 sectors=131072
-modprobe brd rd_nr=1 rd_size=$((sectors / 2))
+disk_of_memory $((sectors / 2))
 healthy="0 $sectors linear /dev/ram0 0"
 
 # break_at SECTOR

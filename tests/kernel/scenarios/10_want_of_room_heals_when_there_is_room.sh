@@ -3,11 +3,10 @@
 # timeout: 200
 
 source "$kernel_folder/guest/faults.sh"
-modprobe quota_v2 || true
+modprobe quota_v2
 for kind in ext4 xfs; do
   step "$kind: a quota"
-  rmmod brd 2>/dev/null || true
-  modprobe brd rd_nr=1 rd_size=65536
+  disk_of_memory 65536
   case $kind in
     ext4)
       mkfs.ext4 -q -b 4096 -O quota,project -E quotatype=prjquota,lazy_itable_init=0 /dev/ram0

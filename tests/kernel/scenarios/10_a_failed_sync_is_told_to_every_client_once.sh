@@ -9,15 +9,19 @@ source "$kernel_folder/guest/faults.sh"
 truncate -s 64M /mnt/ext4/disk
 disk=$(losetup --find --show /mnt/ext4/disk)
 expect "the disk's cache" "$(of_device "$disk" write_cache)" "write back"
-dmsetup create flakey --table "0 131072 flakey $disk 0 3600 0"
+# Made anew each time: the kernel remembers failed writes of a disk for the next to ask.
+make_flakey() { dmsetup create flakey --table "0 131072 flakey $disk 0 3600 0"; }
 
 step "a disk"
+make_flakey
 serve /dev/mapper/flakey
 faults failed-sync flakey "$disk"
 stop_server
+dmsetup remove flakey
 
 for kind in ext4 xfs; do
   step "$kind"
+  make_flakey
   make_file_system "$kind" /dev/mapper/flakey
   truncate -s 16M /mnt/faulty/disk.img
   sync
@@ -25,5 +29,5 @@ for kind in ext4 xfs; do
   faults failed-journal flakey "$disk"
   stop_server
   umount /mnt/faulty
+  dmsetup remove flakey
 done
-dmsetup remove flakey

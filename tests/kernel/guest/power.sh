@@ -18,7 +18,7 @@ make_disk() {
   if [[ -e /sys/module/brd ]]; then rmmod brd; fi
   modprobe brd rd_nr=4 rd_size=$((disk_sectors * 2))
   case $1 in
-    ext4) mkfs.ext4 -q -b 4096 -J size=4 -E lazy_itable_init=0,nodiscard /dev/ram0 $((disk_sectors / 8)) ;;
+    ext4) mkfs.ext4 -q -b 4096 -N 256 -J size=4 -E lazy_itable_init=0,nodiscard /dev/ram0 $((disk_sectors / 8)) ;;
     xfs) mkfs.xfs -q -K --unsupported -d size=$((disk_sectors * 512)) -l size=8m /dev/ram0 2>/dev/null ;;
     raw) return ;;
   esac
@@ -47,6 +47,15 @@ record_changes() {
   many_at_a_time
   if [[ $1 != raw ]]; then umount /mnt/power; fi
   dmsetup remove recorded
+}
+
+# cut_under_load KIND CUTS BY
+cut_under_load() {
+  local status=0
+  dmsetup create flakey --table "0 $disk_sectors flakey /dev/ram0 0 3600 0"
+  power_cuts live "$@" || status=$?
+  dmsetup remove flakey
+  return "$status"
 }
 
 # one_at_a_time: two flushes at once may come into the log the wrong way round, each with its writes. With one processor,

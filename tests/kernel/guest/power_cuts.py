@@ -4,7 +4,7 @@
                                              the log of the device `recorded` meanwhile, and keeps the history; what is
                                              promised is so by "flush", "fua" or "both"
     power_cuts.py replay HISTORY KIND CUTS   so many cuts, at random points of what was recorded
-    power_cuts.py live KIND CUTS             so many cuts while requests are made, by dm-flakey: device `flakey`
+    power_cuts.py live KIND CUTS BY          so many cuts while requests are made, by dm-flakey: device `flakey`
 
 KIND is ext4, xfs or raw. SEED, in the environment, is another random run. Exits with 3 when something was lost, torn or
 not where it belongs. See power.sh for the devices.
@@ -181,13 +181,13 @@ UP = f"0 {DISK_SECTORS} flakey {DISK} 0 3600 0"
 DROPS_WRITES = f"0 {DISK_SECTORS} flakey {DISK} 0 0 3600 1 drop_writes"
 
 
-def live(kind, cuts):
+def live(kind, cuts, promised_by):
     held, number, lost = None, 1, 0
     for cut in range(int(cuts)):
         history = History(IMAGE_BYTES // SECTOR, held)
         with mounted(kind, "/dev/mapper/flakey") as served:
             server = Server(served)
-            clients = FourClients(SOCKET, history, chance, number)
+            clients = FourClients(SOCKET, history, chance, number, promised_by=promised_by)
             cut_at = chance.randrange(20, 400)
             end_at = cut_at + chance.randrange(1, 100)
 

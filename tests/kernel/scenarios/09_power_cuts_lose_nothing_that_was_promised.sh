@@ -4,7 +4,7 @@
 # flush or FUA covered must hold that or something newer, none may be torn, or hold what belongs elsewhere.
 #
 # --settings 'N SEED' makes N cuts of each kind, of another random run.
-# timeout: 400
+# timeout: 1200
 
 source "$kernel_folder/guest/power.sh"
 read -r cuts _ <<<"${settings:-30}"

@@ -3,7 +3,8 @@
     power_cuts.py record HISTORY ANSWERS BY  changes the disk behind SOCKET until so many requests were answered, marks
                                              the log of the device `recorded` meanwhile, and keeps the history; what is
                                              promised is so by "flush", "fua" or "both"
-    power_cuts.py replay HISTORY KIND CUTS   so many cuts, at random points of what was recorded
+    power_cuts.py replay HISTORY KIND CUTS   so many cuts, at random points of what was recorded; --until-loss, as the last
+                                             argument, ends with the first that shows a loss
     power_cuts.py live KIND CUTS BY          so many cuts while requests are made, by dm-flakey: device `flakey`
 
 KIND is ext4, xfs or raw. SEED, in the environment, is another random run. Exits with 3 when something was lost, torn or
@@ -142,7 +143,7 @@ def record(path, answers, promised_by):
     print(f"{clients.answers} requests of {CLIENTS} clients were answered, {history.marks} marks")
 
 
-def replay(path, kind, cuts):
+def replay(path, kind, cuts, until_loss=None):
     log = WriteLog(LOG)
     history = pickle.loads(Path(path).read_bytes())
     judge = Judge(history, TRIM_GRANULARITY[kind])
@@ -164,7 +165,9 @@ def replay(path, kind, cuts):
                 through = read_through_server if number % THROUGH_SERVER_EACH == 0 else read_directly
                 content = through(served)
         lost += not judge_disk(judge, content, f"cut {number}, at entry {point}")
-    print(f"{kind}: {len(points)} cuts in a log of {len(log.entries)} entries; {judge.promised} changes were promised, "
+        if lost and until_loss:
+            break
+    print(f"{kind}: {number + 1} cuts in a log of {len(log.entries)} entries; {judge.promised} changes were promised, "
           f"{cached} pieces in the disk's cache were at stake; {lost} cuts with losses")
     if lost:
         sys.exit(LOST)

@@ -17,7 +17,7 @@ record_and_lose() {
   step "$1, without $2"
   make_disk "$1"
   AIONBD_FORGETS=$2 server_preload=$forgetful record_changes "$1" 200 "$2"
-  finds_losses power_cuts replay history "$1" 4
+  finds_losses power_cuts replay history "$1" 40 --until-loss
 }
 
 record_and_lose ext4 flush

@@ -151,7 +151,8 @@ def replay(path, kind, cuts, until_loss=None):
     marks = log.marked()
     if len(marks) != history.marks:
         sys.exit(f"{len(marks)} of {history.marks} marks are in the log: it ended early")
-    points = sorted(chance.sample(range(marks[0][0] + 1, marks[-1][0] + 2), int(cuts)))
+    between_marks = range(marks[0][0] + 1, marks[-1][0] + 2)
+    points = sorted(chance.sample(between_marks, min(int(cuts), len(between_marks))))
     lost = cached = judged_marks = 0
     for number, point in enumerate(points):
         while judged_marks < len(marks) and marks[judged_marks][0] < point:

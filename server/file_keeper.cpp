@@ -105,8 +105,12 @@ void file_keeper::start(bool confined) {
   }
   file_descriptor mine(ends[0]);
   const file_descriptor others(ends[1]);
-  const timeval limit{.tv_sec = patience.count(), .tv_usec = 0};
-  (void)::setsockopt(mine.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(patience_);
+  const timeval limit{.tv_sec = seconds.count(),
+                      .tv_usec = std::chrono::microseconds(patience_ - seconds).count()};
+  for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO}) {
+    (void)::setsockopt(mine.get(), SOL_SOCKET, direction, &limit, sizeof limit);
+  }
   // What stops the server must not stop the child: the end of the connection does, once it is not needed any
   // more.
   sigset_t all{};
@@ -142,8 +146,8 @@ void file_keeper::answer(int server_end, const question& asked) const {
     failure.clear();
     opened = carry_out(grants_[asked.index], failure);
   }
-  int error = failure.value();
-  message reply(&error, sizeof error);
+  outcome told{.number = asked.number, .error = failure.value()};
+  message reply(&told, sizeof told);
   if (opened) {
     reply.attach(opened.get());
   } else {
@@ -186,28 +190,32 @@ file_descriptor file_keeper::ask(right what, const std::string& path, std::error
     return {};
   }
   if (child_ < 0) return carry_out(*at, failure);
-  return ask_child({.what = what, .index = static_cast<std::uint32_t>(at - grants_.begin())}, failure);
+  return ask_child({.what = what, .index = static_cast<std::uint32_t>(at - grants_.begin()), .number = 0},
+                   failure);
 }
 
-file_descriptor file_keeper::ask_child(const question& asked, std::error_code& failure) {
+// Without an answer the child has been killed, or a file system keeps it. Its late answers come before the
+// one to the next question, which are told apart by their numbers.
+file_descriptor file_keeper::ask_child(question asked, std::error_code& failure) {
   const std::lock_guard guard(mutex_);
-  int error = 0;
-  message reply(&error, sizeof error);
+  asked.number = ++questions_;
   const auto send = [&] { return ::send(to_child_.get(), &asked, sizeof asked, MSG_NOSIGNAL); };
-  const auto receive = [&] { return ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC); };
-  if (!to_child_ || unless_interrupted(send) != sizeof asked || unless_interrupted(receive) != sizeof error) {
-    // It has been killed, or a file system keeps it. A late answer would be taken for the next question's.
-    failure = std::make_error_code(std::errc::io_error);
-    to_child_ = {};
-    return {};
+  failure = std::make_error_code(std::errc::io_error);
+  if (unless_interrupted(send) != sizeof asked) return {};
+  for (;;) {
+    outcome told{};
+    message reply(&told, sizeof told);
+    const auto receive = [&] { return ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC); };
+    if (unless_interrupted(receive) != sizeof told) return {};
+    file_descriptor opened = reply.attached();
+    if (told.number != asked.number) continue;
+    failure.assign(told.error, std::system_category());
+    // It was sent, but this process has no room for one more.
+    if (!failure && asked.what == right::read && !opened) {
+      failure = std::make_error_code(std::errc::too_many_files_open);
+    }
+    return opened;
   }
-  failure.assign(error, std::system_category());
-  file_descriptor opened = reply.attached();
-  // It was sent, but this process has no room for one more.
-  if (!failure && asked.what == right::read && !opened) {
-    failure = std::make_error_code(std::errc::too_many_files_open);
-  }
-  return opened;
 }
 
 }  // namespace aionbd::server

@@ -3,7 +3,7 @@
 // start(). From then on a child process that can do nothing else opens and removes them, and passes
 // descriptors on; the server can name a file only by its place in the list. Until start(), or without it, the
 // process does the same by itself. Outlives whoever uses it. Any thread; an answer takes as long as the file
-// system does, at most `patience`.
+// system does, up to a limit.
 #pragma once
 
 #include <sys/types.h>
@@ -21,9 +21,8 @@ namespace aionbd::server {
 
 class file_keeper {
  public:
-  static constexpr std::chrono::seconds patience{10};
-
-  file_keeper() = default;
+  // `patience`: for each answer; then the question has failed, and the next one is asked all the same.
+  explicit file_keeper(std::chrono::milliseconds patience = std::chrono::seconds(10)) : patience_(patience) {}
   file_keeper(const file_keeper&) = delete;
   file_keeper& operator=(const file_keeper&) = delete;
   ~file_keeper();  // the child has ended
@@ -56,16 +55,23 @@ class file_keeper {
   struct question {
     right what;
     std::uint32_t index;
+    std::uint32_t number;
+  };
+  struct outcome {
+    std::uint32_t number;  // of the question
+    int error;
   };
 
   static storage::file_descriptor carry_out(const grant& granted, std::error_code& failure);
   [[noreturn]] void serve(int server_end, bool confined) const;
   void answer(int server_end, const question& asked) const;
   storage::file_descriptor ask(right what, const std::string& path, std::error_code& failure);
-  storage::file_descriptor ask_child(const question& asked, std::error_code& failure);
+  storage::file_descriptor ask_child(question asked, std::error_code& failure);
 
+  const std::chrono::milliseconds patience_;
   std::vector<grant> grants_;
   std::mutex mutex_;
+  std::uint32_t questions_ = 0;
   storage::file_descriptor to_child_;
   pid_t child_ = -1;
 };

@@ -74,6 +74,8 @@ void server::run() {
   for (auto& from : listeners_) accept_next(from);
   manager_.tell("READY=1");
 
+  // Here and not earlier, for the sandbox is the thread's that made it, and of those made later.
+  if (tls_) key_reader_.emplace(1);
   std::vector<std::jthread> others;
   for (auto& each : loops_) {
     if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
@@ -155,7 +157,7 @@ void server::wait_for_signal() {
     if (failure) return;
     // With nothing to read again, SIGHUP may be what it was made for: the terminal is gone.
     if (signal == SIGHUP && (tls_ || !has_terminal_)) {
-      read_keys_again();
+      read_keys_soon();
       return wait_for_signal();
     }
     if (stopping_) {
@@ -168,8 +170,17 @@ void server::wait_for_signal() {
   });
 }
 
-void server::read_keys_again() {
+// On a thread of its own: a file system may take its time, and clients have none for that.
+void server::read_keys_soon() {
   if (!tls_) return spdlog::info("SIGHUP: without TLS there are no keys to read again");
+  try {
+    asio::post(*key_reader_, [this] { read_keys_again(); });
+  } catch (const std::bad_alloc&) {
+    spdlog::error("no memory to read the keys again");
+  }
+}
+
+void server::read_keys_again() {
   try {
     tls_->read_again();
     for (const auto& each : tls_->current()->warnings()) spdlog::warn("{}", each);

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -57,6 +59,7 @@ class server {
   counted_loop& least_busy();
   void wait_for_signal();
   void stop(int signal);
+  void read_keys_soon();
   void read_keys_again();
   void cut_off_the_rest();
   void for_each_connection(void (connection::*act)());
@@ -81,6 +84,7 @@ class server {
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
   std::atomic<bool> stopping_ = false;
+  std::optional<boost::asio::thread_pool> key_reader_;  // first to go: it uses the keys and the files
 };
 
 }  // namespace aionbd::server

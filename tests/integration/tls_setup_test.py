@@ -207,6 +207,21 @@ class TlsSetup(TlsFacts):
             self.assertEqual(old.pread(6, 0), b"before")
             old.shutdown()
 
+    def a_file_system_that_takes_its_time_over_new_keys_keeps_no_client_waiting(self):
+        with self.serve_tls(self.sparse(MIB)) as server:
+            client = self.keys.connect(server)
+            keeper = int(self.run_tool("pgrep", "-P", str(server.pid), "aionbd-files"))
+            os.kill(keeper, signal.SIGSTOP)
+            server.signal(signal.SIGHUP)
+            client.pwrite(b"meanwhile", 0)
+            self.assertEqual(client.pread(9, 0), b"meanwhile")
+            self.assertNotIn("going on with the keys as they were", server.log())
+            server.wait_for_log("Input/output error; going on with the keys as they were")
+            os.kill(keeper, signal.SIGCONT)
+            server.signal(signal.SIGHUP)
+            server.wait_for_log("new connections: ")
+            client.shutdown()
+
     def new_pre_shared_keys_are_read(self):
         with self.serve_tls(self.sparse(MIB)) as server:
             self.run_tool("nbdinfo", self.keys.psk_uri(server, self.keys.wrong_psk()), status=1)

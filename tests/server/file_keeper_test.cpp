@@ -124,6 +124,31 @@ TEST_CASE("a_pipe_in_the_place_of_a_file_keeps_nobody_waiting") {
   }
 }
 
+TEST_CASE("a_keeper_that_a_file_system_has_kept_is_asked_again_and_its_late_answers_are_not_mixed_up") {
+  temporary_folder folder;
+  const std::string slow = folder.path_of("slow"), other = folder.path_of("other");
+  write_file(slow, 0, pattern(10, 1));
+  write_file(other, 0, pattern(20, 2));
+  server::file_keeper files(std::chrono::milliseconds(100));
+  files.grant_reading(slow);
+  files.grant_reading(other);
+  files.start(true);
+  std::error_code failure;
+  REQUIRE(::kill(files.child(), SIGSTOP) == 0);
+  for (int i = 0; i < 3; ++i) {
+    CHECK_FALSE(files.open(slow, failure));
+    CHECK(failure == std::errc::io_error);
+  }
+  REQUIRE(::kill(files.child(), SIGCONT) == 0);
+  for (int i = 0; i < 100; ++i) {  // until it runs again
+    const auto opened = files.open(other, failure);
+    if (failure) continue;
+    CHECK(content_of(opened) == pattern(20, 2));
+    return;
+  }
+  FAIL("it was given up");
+}
+
 TEST_CASE("with_nothing_granted_there_is_no_child") {
   server::file_keeper files;
   files.start(true);

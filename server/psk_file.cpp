@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 namespace aionbd::server {
 
@@ -20,6 +21,7 @@ std::optional<unsigned> digit_of(char sign) {
 std::optional<std::string> bytes_of(std::string_view digits) {
   if (digits.empty() || digits.size() % 2 != 0) return std::nullopt;
   std::string bytes;
+  bytes.reserve(digits.size() / 2);  // growing would leave pieces of a key behind
   for (std::size_t at = 0; at < digits.size(); at += 2) {
     const auto high = digit_of(digits[at]), low = digit_of(digits[at + 1]);
     if (!high || !low) return std::nullopt;
@@ -54,7 +56,7 @@ pre_shared_keys parse_pre_shared_keys(const std::string& name, std::string_view 
     if (!user || user->find('\0') != user->npos) complain("the user's name is empty or not understood");
     if (user->size() > psk_user_length_max)
       complain(fmt::format("the user's name is longer than {} bytes", psk_user_length_max));
-    const auto key = bytes_of(line.substr(colon + 1));
+    auto key = bytes_of(line.substr(colon + 1));
     if (!key) complain("the key is not an even number of hexadecimal digits");
     if (key->size() > psk_key_length_max)
       complain(fmt::format("the key is longer than {} bytes", psk_key_length_max));
@@ -62,7 +64,7 @@ pre_shared_keys parse_pre_shared_keys(const std::string& name, std::string_view 
       result.warnings.push_back(fmt::format("{}, line {}: a key of {} bytes may be guessed; {} are better",
                                             name, number, key->size(), psk_key_length_safe));
     }
-    if (!result.by_user.emplace(*user, *key).second) complain("this user has a key already");
+    if (!result.by_user.emplace(*user, *std::move(key)).second) complain("this user has a key already");
   }
   if (result.by_user.empty()) throw std::runtime_error(fmt::format("{} has no keys", name));
   return result;

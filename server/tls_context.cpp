@@ -50,31 +50,46 @@ const tls_context& context_of(const SSL* session) {
   return *static_cast<const tls_context*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(session)));
 }
 
+// OpenSSL calls the next two, and its frames know nothing of exceptions. This is short enough not to need
+// memory of its own.
+constexpr const char* no_memory = "no memory";
+
 // For TLS 1.2 and 1.3 alike. 0 says that there is no such user.
-unsigned find_psk(SSL* session, const char* user, unsigned char* key, unsigned length_max) {
+unsigned find_psk(SSL* session, const char* user, unsigned char* key, unsigned length_max) noexcept {
   tls_peer& peer = peer_of(session);
-  const std::string_view found = context_of(session).key_of(user);
-  if (found.empty() || found.size() > length_max) {
-    peer.refusal = "it named a user whose pre-shared key is not known";
+  try {
+    const std::string_view found = context_of(session).key_of(user);
+    if (found.empty() || found.size() > length_max) {
+      peer.refusal = "it named a user whose pre-shared key is not known";
+      return 0;
+    }
+    peer.psk_user = user;
+    std::memcpy(key, found.data(), found.size());
+    return static_cast<unsigned>(found.size());
+  } catch (...) {
+    peer.refusal = no_memory;
     return 0;
   }
-  peer.psk_user = user;
-  std::memcpy(key, found.data(), found.size());
-  return static_cast<unsigned>(found.size());
 }
 
 // OpenSSL has judged the chain; here is its end, the client's own certificate, held against --tls-allow.
-int judge_certificate(int is_good, X509_STORE_CTX* chain) {
+int judge_certificate(int is_good, X509_STORE_CTX* chain) noexcept {
   const auto* const session =
       static_cast<const SSL*>(X509_STORE_CTX_get_ex_data(chain, SSL_get_ex_data_X509_STORE_CTX_idx()));
-  if (is_good == 0 && X509_STORE_CTX_get_error(chain) == X509_V_ERR_CRL_HAS_EXPIRED) {
-    peer_of(session).refusal = "ca-crl.pem has expired, and who is revoked is not known";
+  tls_peer& peer = peer_of(session);
+  try {
+    if (is_good == 0 && X509_STORE_CTX_get_error(chain) == X509_V_ERR_CRL_HAS_EXPIRED) {
+      peer.refusal = "ca-crl.pem has expired, and who is revoked is not known";
+    }
+    if (is_good == 0 || X509_STORE_CTX_get_error_depth(chain) != 0) return is_good;
+    const X509& shown = *X509_STORE_CTX_get_current_cert(chain);
+    if (context_of(session).allows(names_of(shown))) return 1;
+    peer.refusal = fmt::format("--tls-allow has no pattern for '{}'", subject_of(shown));
+    X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
+  } catch (...) {
+    peer.refusal = no_memory;
+    X509_STORE_CTX_set_error(chain, X509_V_ERR_OUT_OF_MEM);
   }
-  if (is_good == 0 || X509_STORE_CTX_get_error_depth(chain) != 0) return is_good;
-  const X509& shown = *X509_STORE_CTX_get_current_cert(chain);
-  if (context_of(session).allows(names_of(shown))) return 1;
-  peer_of(session).refusal = fmt::format("--tls-allow has no pattern for '{}'", subject_of(shown));
-  X509_STORE_CTX_set_error(chain, X509_V_ERR_APPLICATION_VERIFICATION);
   return 0;
 }
 
@@ -154,7 +169,9 @@ tls_context::tls_context(const tls_settings& settings, file_keeper* files)
   if (!settings.psk_file.empty()) use_pre_shared_keys(settings.psk_file);
 }
 
-tls_context::~tls_context() = default;
+tls_context::~tls_context() {
+  for (auto& [user, key] : psk_) forget(key);
+}
 
 std::optional<std::string> tls_context::content_of(const std::string& knob, const std::string& path) const {
   return server::content_of(knob, path, files_);
@@ -169,7 +186,8 @@ void tls_context::use_certificates(const std::string& folder) {
   const std::string key_path = folder + "/server-key.pem";
   const auto chain =
       read_certificates(certificates_knob, chain_path, needed_content_of(certificates_knob, chain_path));
-  const auto key = read_key(certificates_knob, key_path, needed_content_of(certificates_knob, key_path));
+  const secret key_text(needed_content_of(certificates_knob, key_path));
+  const auto key = read_key(certificates_knob, key_path, key_text.get());
   if (is_readable_by_others(key_path)) {
     warnings_.push_back(fmt::format("every user of this machine can read {}; chmod 600 it", key_path));
   }
@@ -222,7 +240,8 @@ void tls_context::use_clients_authority(const std::string& folder) {
 
 void tls_context::use_pre_shared_keys(const std::string& path) {
   try {
-    auto [by_user, warnings] = parse_pre_shared_keys(path, needed_content_of(psk_knob, path));
+    const secret text(needed_content_of(psk_knob, path));
+    auto [by_user, warnings] = parse_pre_shared_keys(path, text.get());
     psk_ = std::move(by_user);
     warnings_.insert(warnings_.end(), warnings.begin(), warnings.end());
   } catch (const tls_error&) {

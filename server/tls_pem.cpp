@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <sys/stat.h>
@@ -21,6 +22,7 @@ namespace aionbd::server {
 namespace {
 
 constexpr std::size_t file_length_max = std::size_t{1} << 20;
+constexpr std::size_t content_length_usual = std::size_t{16} << 10;
 
 using memory = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
 
@@ -60,6 +62,10 @@ std::string why_not_now(const ASN1_TIME* from, const ASN1_TIME* until) {
 
 }  // namespace
 
+void forget(std::string& key) noexcept {
+  OPENSSL_cleanse(key.data(), key.size());
+}
+
 std::string last_tls_reason() {
   const unsigned long code = ERR_peek_last_error();
   const char* const reason = ERR_reason_error_string(code);
@@ -83,13 +89,16 @@ std::optional<std::string> content_of(const std::string& knob, const std::string
   }
   if (failure == std::errc::no_such_file_or_directory) return std::nullopt;
   if (failure) refuse(failure);
+  // Keys come this way too: the usual ones leave no copy behind.
   std::string content;
-  std::array<char, 4096> buffer;
+  content.reserve(content_length_usual);
   for (;;) {
+    std::array<char, 4096> buffer;
     const ssize_t got = ::read(opened.get(), buffer.data(), buffer.size());
     if (got < 0) refuse({errno, std::system_category()});
     if (got == 0) return content;
     content.append(buffer.data(), static_cast<std::size_t>(got));
+    OPENSSL_cleanse(buffer.data(), static_cast<std::size_t>(got));
     if (content.size() > file_length_max) refuse(std::make_error_code(std::errc::file_too_large));
   }
 }

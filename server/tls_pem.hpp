@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "server/file_keeper.hpp"
@@ -24,6 +25,22 @@ struct freed_by {
 using certificate = std::unique_ptr<X509, freed_by<X509_free>>;
 using private_key = std::unique_ptr<EVP_PKEY, freed_by<EVP_PKEY_free>>;
 using revocation_list = std::unique_ptr<X509_CRL, freed_by<X509_CRL_free>>;
+
+// Overwrites it, so that no copy of memory that was given back has it.
+void forget(std::string& key) noexcept;
+
+// What is forgotten when it goes.
+class secret {
+ public:
+  explicit secret(std::string bytes) : bytes_(std::move(bytes)) {}
+  secret(const secret&) = delete;
+  secret& operator=(const secret&) = delete;
+  ~secret() { forget(bytes_); }
+  const std::string& get() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+};
 
 // Why OpenSSL's last call on this thread failed; empties its queue.
 [[nodiscard]] std::string last_tls_reason();

@@ -250,6 +250,36 @@ class TlsSetup(TlsFacts):
                 path.write_bytes(kept)
             self.assertNotIn("new connections: ", server.log())
 
+    @staticmethod
+    def _remembers(server, bytes_sought):
+        """How often they are in the memory that the server may write to."""
+        found = 0
+        with open(f"/proc/{server.pid}/maps", encoding="ascii") as maps, open(f"/proc/{server.pid}/mem", "rb", 0) as memory:
+            for line in maps:
+                where, rights = line.split()[:2]
+                if rights.startswith("rw"):
+                    begin, end = (int(each, 16) for each in where.split("-"))
+                    memory.seek(begin)
+                    found += memory.read(end - begin).count(bytes_sought)
+        return found
+
+    def keys_are_in_memory_once_and_old_ones_are_forgotten(self):
+        if served.is_sanitized():
+            self.skipTest("sanitizers keep what was freed")
+        # Many, as some of what is freed is soon used for something else.
+        end = os.urandom(32)
+        written = [os.urandom(32) + end for _ in range(100)]
+        self.keys.psk.write_text("".join(f"user{at}:{key.hex()}\n" for at, key in enumerate(written)))
+        # Not its first bytes: who frees memory writes there.
+        pem = (self.keys.server / "server-key.pem").read_bytes().splitlines()[2][8:40]
+        with self.serve_tls(self.sparse(MIB)) as server:
+            self.assertEqual(self._remembers(server, end), len(written))
+            self.assertEqual(self._remembers(server, end.hex().encode()), 0)
+            self.assertEqual(self._remembers(server, pem), 0)
+            shutil.copy(self.keys.wrong_psk(), self.keys.psk)
+            self._reload(server, "new connections: ")
+            self.assertEqual(self._remembers(server, end), 0)
+
     # Revocations
 
     def _reload(self, server, log, count=1):

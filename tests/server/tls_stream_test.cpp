@@ -7,6 +7,9 @@
 #include <boost/asio/error.hpp>
 #include <numeric>
 
+#include "server/psk_file.hpp"
+#include "server/tls_authority.hpp"
+#include "tests/server/failing_memory.hpp"
 #include "tests/server/tls_client.hpp"
 #include "tests/support/catch.hpp"
 
@@ -177,6 +180,39 @@ TEST_CASE("allowed_names_come_in_and_no_others") {
     tls_client carol({.psk_user = "carol", .psk_key = keys.carols_key()});
     carol.exchange(for_carol);
     CHECK_FALSE(carol.of_server.failure);
+  }
+}
+
+TEST_CASE("who_comes_when_there_is_no_memory_is_turned_away_and_nothing_is_thrown_through_openssl") {
+  const test_keys keys;
+  auto settings = keys.settings();
+  const std::string user(40, 'u'), key(32, 'k');
+  server::write_new_file(keys.root() + "/long.psk", server::psk_line(user, key));
+  settings.psk_file = keys.root() + "/long.psk";
+  settings.allowed_names = {"nobody", "and nobody else either"};
+  const auto context = context_of(settings);
+  for (const auto& who : {tls_client_settings{.folder = keys.client("bob")},
+                          tls_client_settings{.psk_user = user, .psk_key = key},
+                          tls_client_settings{.psk_user = "mallory", .psk_key = key}}) {
+    unsigned without_memory = 0;
+    for (std::size_t size = 16; size < 100; ++size) {
+      tls_stream stream(context);
+      tls_client peer(who);
+      tls_stream::outcome result;
+      for (int flight = 0; flight < 3 && !result.failure; ++flight) {
+        SSL_do_handshake(peer.session());
+        give_input(stream, peer.take_output());
+        {
+          const failing_memory none(size);
+          result = stream.shake_hands();
+        }
+        peer.give_input(take_output(stream));
+      }
+      const bool is_let_in = !result.failure && result.next == tls_stream::need::nothing;
+      if (!is_let_in && stream.describe() == "no memory") ++without_memory;
+      if (is_let_in) CHECK(stream.describe().ends_with("key of " + user));
+    }
+    CHECK(without_memory >= 1);
   }
 }
 

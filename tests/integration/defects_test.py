@@ -9,14 +9,15 @@ import socket
 import struct
 
 import served
-from extended_client import (EXTENDED_HEADERS, LIST_META_CONTEXT, SET_META_CONTEXT, STRUCTURED_REPLY,
-                             ExtendedClient, meta_context)
-from raw_client import (ABORT, EINVAL, ENOSPC, EXPORT_NAME, GO, INFO, LIST, READ, STARTTLS, RawClient, go, option,
-                        request, write)
+from extended_client import (BLOCK_STATUS, EXTENDED_HEADERS, FAST_ZERO, LIST_META_CONTEXT, META_CONTEXT, NO_HOLE,
+                             SET_META_CONTEXT, STRUCTURED_REPLY, ExtendedClient, meta_context)
+from raw_client import (ABORT, ACK, DISC, EINVAL, ENOSPC, EPERM, EXPORT_NAME, GO, INFO, LIST, READ, STARTTLS, TRIM,
+                        WRITE_ZEROES, RawClient, go, option, request, write)
 from served import KIB, MIB
 from tls_keys import TlsClient, TlsFacts
 
 SIZE = 4 * MIB
+SEND_FAST_ZERO = 1 << 11
 
 
 class Defects(TlsFacts):
@@ -61,6 +62,19 @@ class Defects(TlsFacts):
                     client.option_reply()
                 client.send(request(READ, length=512))  # which is no option
                 self.assertEqual(client.receive_rest(), b"")
+
+    def cve_2013_6410_addresses_are_compared_as_numbers(self):
+        # 127.0.0.1 is how the text of all of these begins; the last four bits of 16 to 31 differ.
+        for keys in ([], self.keys.options()):
+            with self.serve(self.image(SIZE), "--allow", "127.0.0.16/28", *keys, tcp=True) as server:
+                for outside in ("127.0.0.1", "127.0.0.15", "127.0.0.32", "127.0.0.160"):
+                    with self.assertRaises((EOFError, ConnectionResetError), msg=outside):
+                        RawClient(server, source=outside)
+                for inside in ("127.0.0.16", "127.0.0.31"):
+                    with (TlsClient(server, self.keys.context(), source=inside) if keys
+                          else RawClient(server, source=inside)) as client:
+                        client.send(go())
+                        self.assertEqual(client.finish_go()[0], SIZE)
 
     def cve_2013_7441_a_client_that_leaves_early(self):
         steps = [option(LIST), go(b"nowhere"), go(), write(b"x", offset=9)]
@@ -116,6 +130,21 @@ class Defects(TlsFacts):
                     client.send(b"\0\0\0\3"[:count])
                     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     client.close()
+
+    def cve_2017_7539_a_client_that_resets_in_the_midst_of_its_options(self):
+        # Inside an option, and before answers that the server has yet to send.
+        said = option(STRUCTURED_REPLY) + meta_context(LIST_META_CONTEXT) + option(LIST) + go()
+        for _, enter in self._each_way():
+            for count in range(1, len(said), 3):
+                client = enter()
+                client.send(said[:count])
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+            for count in (100, 1000):
+                client = enter()
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    client.send(option(LIST) * count)
+                client.close()
 
     def cve_2017_15118_a_name_that_fills_its_option(self):
         for _, enter in self._each_way():
@@ -205,6 +234,98 @@ class Defects(TlsFacts):
                         extents = client.block_status(offset, length)
                         self.assertGreater(sum(each for each, _ in extents), 0)
                     self.assertEqual(client.ask(READ, 0, 16)[-1][0] & 0x8000, 0)
+
+    def cve_2025_47712_block_status_whose_end_wraps(self):
+        for tls in (False, True):
+            with self.serve_tls(self.sparse(5 << 30), "--tls", "allowed") as server, \
+                    (TlsClient(server, self.keys.context()) if tls else RawClient(server)) as client:
+                client.send(option(STRUCTURED_REPLY) + meta_context(SET_META_CONTEXT, b"base:allocation") + go())
+                self.assertEqual([client.option_reply()[0] for _ in range(3)], [ACK, META_CONTEXT, ACK])
+                self.assertEqual(client.finish_go()[0], 5 << 30)
+                # Rounded up to anything, the length or the end is 2^32 or more; the last one ends with the disk.
+                for offset, length in ((0, 0xFFFFFFFF), (1, 0xFFFFFFFF), (511, 0xFFFFFE01), (0x80000001, 0x80000000),
+                                       (0xFFFFFFFF, 1), (0xFFFFFFFF, 2), (0x100000000, 0x3FFFFFFF), (0x40000001, 0xFFFFFFFF)):
+                    client.send(request(BLOCK_STATUS, 7, offset, length))
+                    magic, flags, kind, cookie, size = struct.unpack(">IHHQI", client.receive(20))
+                    self.assertEqual((magic, flags, kind, cookie), (0x668E33EF, 1, 5, 7))
+                    lengths = struct.unpack(f">I{size // 4 - 1}I", client.receive(size))[1::2]
+                    self.assertEqual(sum(lengths), length, (offset, length))  # of one hole, all is told
+                self._still_serves_sparse(client)
+
+    def _still_serves_sparse(self, client):
+        client.send(request(READ, 9, (5 << 30) - 1, 1))
+        self.assertEqual(struct.unpack(">IHHQ", client.receive(16))[3], 9)
+
+    # What went by no name
+
+    def fast_zeroes_that_were_not_offered(self):
+        for options in ((), ("--read-only",)):
+            for tls in (False, True):
+                with self.serve_tls(self.image(SIZE), "--tls", "allowed", *options) as server, \
+                        (TlsClient(server, self.keys.context()) if tls else RawClient(server)) as client:
+                    client.send(go())
+                    flags = client.finish_go()[1]
+                    self.assertEqual(flags & SEND_FAST_ZERO == 0, "--read-only" in options)
+                    before = client.ask(READ, SIZE, length=SIZE)[2]
+                    if options:
+                        self.assertIn(client.ask(WRITE_ZEROES, length=4096, flags=FAST_ZERO)[1], (EPERM, EINVAL))
+                    self.assertEqual(client.ask(READ, length=4096, flags=FAST_ZERO)[1], EINVAL)
+                    self.assertIn(client.ask(TRIM, length=4096, flags=FAST_ZERO)[1], (EPERM, EINVAL))
+                    self.assertEqual(client.ask(READ, SIZE, length=SIZE)[2], before)
+
+    def zeroes_of_more_than_64_mib_are_zeroes_to_their_end(self):
+        begin, end = 1, 130 * MIB + 7
+        marks = [begin + 1, 32 * MIB - 5, 64 * MIB - 5, 64 * MIB + 1, 128 * MIB - 5, 128 * MIB + 1, end - 10]
+        for tls in (False, True):
+            with self.serve_tls(self.sparse(131 * MIB), "--tls", "allowed") as server, \
+                    (TlsClient(server, self.keys.context()) if tls else RawClient(server)) as client:
+                client.send(go())
+                client.finish_go()
+                for flags in (0, NO_HOLE):
+                    for at in (0, *marks, end):
+                        client.send(write(b"\xa5" * 10, offset=at))
+                        self.assertEqual(client.reply()[1], 0)
+                    self.assertEqual(client.ask(WRITE_ZEROES, offset=begin, length=end - begin, flags=flags)[1], 0)
+                    for at in marks:
+                        self.assertEqual(client.ask(READ, 10, offset=at, length=10)[2], bytes(10), at)
+                    self.assertEqual(client.ask(READ, 10, length=10)[2], b"\xa5" + bytes(9))
+                    self.assertEqual(client.ask(READ, 10, offset=end, length=10)[2], b"\xa5" * 10)
+
+    def a_limit_of_connections_counts_those_that_left_down(self):
+        limit = 4
+        options = ("--tls", "allowed", "--max-connections", limit, "--max-per-address", limit, "--handshake-timeout", 1)
+        for tls in (False, True):
+            with self.serve_tls(self.image(SIZE), *options) as server:
+                def enter(tls=tls, server=server):
+                    return TlsClient(server, self.keys.context()) if tls else RawClient(server)
+
+                for come, say in ((enter, None), (enter, b"GET / HTTP/1.0\r\n\r\n"),
+                                  (lambda server=server: RawClient(server), option(STARTTLS) + b"GET / HTTP/1.0\r\n\r\n"),
+                                  (lambda enter=enter: self._in_transmission(enter), request(DISC)),
+                                  (enter, b""), (enter, None)):
+                    for client in self._let_in(server, come, limit):
+                        if say is None:
+                            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        else:
+                            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                                client.send(say)
+                            client.receive_rest()  # where nothing was said: until the time for that is over
+                        client.close()
+                for client in self._let_in(server, lambda enter=enter: self._in_transmission(enter), limit):
+                    self.assertEqual(client.ask(READ, 5, length=5)[1], 0)
+                    client.close()
+
+    def _let_in(self, server, come, count):
+        """So many clients at once, as soon as those before them have been counted out."""
+        clients = []
+
+        def are_all_in():
+            with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
+                clients.append(come())
+            return len(clients) == count
+
+        served.wait_until(are_all_in, served.PATIENCE_S, lambda: f"{len(clients)} of {count} came in:\n{server.log()}")
+        return clients
 
     def _extended(self, server, tls):
         if not tls:

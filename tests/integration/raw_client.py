@@ -32,13 +32,15 @@ def write(data, cookie=0, offset=0, flags=0):
 
 
 class RawClient:
-    def __init__(self, server, flags=FIXED_NEWSTYLE | NO_ZEROES, receive_buffer=None):
-        """Connects and answers the greeting; flags None: not even that."""
+    def __init__(self, server, flags=FIXED_NEWSTYLE | NO_ZEROES, receive_buffer=None, source=None):
+        """Connects, from this address if one is given, and answers the greeting; flags None: not even that."""
         family, address = server.address
         self.socket = socket.socket(family)
         self.socket.settimeout(20)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.connect(address)
         if flags is not None:
             self.greeting = self.receive(18)

@@ -80,6 +80,22 @@ class TlsSetup(TlsFacts):
         said = self.run_tool("openssl", "x509", "-noout", "-ext", "subjectAltName", "-in", self.folder / "pki/server/server-cert.pem")
         self.assertIn(f"DNS:{host}", said)
 
+    def the_readmes_lines_for_libnbd_work_as_they_stand(self):
+        readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+        steps = readme.partition("**libnbd's tools**")[2].partition("```\n")[2].partition("```")[0].splitlines()
+        keygen, serve, nbdinfo = (line.partition("$ ")[2].partition("  #")[0].split(maxsplit=1) for line in steps)
+        self.assertEqual((keygen[0], serve[0], nbdinfo[0]), ("aionbd", "aionbd", "nbdinfo"))
+        self._program(*keygen[1].split())
+        *server_words, where, disk = serve[1].split()
+        self.assertEqual((server_words[-1], where, disk), ("--listen", "0.0.0.0", "disk.img"))
+        self.assertEqual(server_words[:2], ["--tls-psk", "keys.psk"])
+        with self.serve(self.sparse(MIB), "--tls-psk", self.folder / "keys.psk", tcp=True) as server:
+            command = " ".join(nbdinfo).replace("server.example.org", f"localhost:{server.port}")
+            shown = self.run_tool("bash", "-c", command, cwd=self.folder)
+            self.assertIn("with TLS", shown)
+            self.assertIn("export-size: 1048576", shown)
+            server.wait_for_log("pre-shared key of alice")
+
     def keygen_adds_a_client_later(self):
         self._program("keygen", "certificates", "pki", "--host", "localhost")
         before = (self.folder / "pki/server/server-key.pem").read_bytes()

@@ -2,6 +2,7 @@
 """TLS with the clients that people have: who has the right key comes in, and nobody else."""
 import json
 import re
+import shutil
 import ssl
 import subprocess
 
@@ -118,6 +119,11 @@ class Tls(TlsFacts):
 
     def qemu_without_the_right_key_is_not_let_in(self):
         with self.serve_tls(self.sparse(MIB), tcp=True) as server:
+            nobody = self.folder / "nobody"
+            nobody.mkdir()
+            shutil.copy(self.keys.client() / "ca-cert.pem", nobody)
+            self.run_tool("qemu-img", "info", *self.keys.qemu(server, self.keys.qemu_certificate(nobody)), status=1)
+            server.wait_for_log("no TLS: TLS: peer did not return a certificate, closing")
             for credentials in (self.keys.qemu_certificate(self.keys.client(whose="others")),
                                 self.keys.qemu_certificate(self.keys.expired("client")),
                                 self.keys.qemu_psk(self.keys.wrong_psk()), self.keys.qemu_psk(user="mallory")):

@@ -3,7 +3,11 @@
 # timeout: 240
 
 truncate -s 64M /mnt/ext4/disk.img
+# keygen makes nothing that has expired, so the day before yesterday it made something for one day.
+date -s '2 days ago'
 "$program" keygen certificates keys --host localhost --client guest >keygen.txt
+"$program" keygen certificates keys --client late --days 1 >/dev/null
+date -s '2 days'
 "$program" keygen certificates others --host localhost --client guest >/dev/null
 
 # What keygen says, for a copy of the client's folder in the working folder.
@@ -14,11 +18,15 @@ echo "keygen says: ${words[*]}"
 
 start_server --tls-certificates keys/server /mnt/ext4/disk.img
 
-step "Whoever has no certificate, one of somebody else, or asks for no TLS stays outside"
+step "Whoever has no certificate, one of somebody else, one that has expired, or asks for no TLS stays outside"
 must_fail nbd-client localhost /dev/nbd0
 must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile guest/ca-cert.pem
 must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile guest/ca-cert.pem \
   -certfile others/clients/guest/client-cert.pem -keyfile others/clients/guest/client-key.pem
+grep -q 'no TLS: .*peer did not return a certificate, closing' "$server_log" || fail "the log does not know of the one without"
+must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile guest/ca-cert.pem \
+  -certfile keys/clients/late/client-cert.pem -keyfile keys/clients/late/client-key.pem
+grep -q "no TLS: the client's certificate: certificate has expired, closing" "$server_log" || fail "it was not for its age"
 expect_that "no device" ! -e /sys/block/nbd0/pid
 
 step "Whoever has, writes and reads"

@@ -97,6 +97,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
 
 // They are not many, and gone in a moment, unless their storage has come to a halt.
 asio::awaitable<void> session::wait_for_those_ahead() {
+  if (device_.shape().read_only) co_return;  // reads can come in any order
   is_behind_others_ = !place_.enter(this, [](storage::io_request& told) {
     session& self = *static_cast<session*>(told.owner);
     self.is_behind_others_ = false;

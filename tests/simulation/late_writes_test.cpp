@@ -34,9 +34,10 @@ server::connection_limits narrow() {
 }
 
 struct slow_disk {
-  explicit slow_disk(const server::connection_limits& limits = narrow())
+  explicit slow_disk(const server::connection_limits& limits = narrow(),
+                     const storage::geometry& shape = file())
       : server(
-            file(), 2, [](std::uint64_t) { return 0; }, limits) {}
+            shape, 2, [](std::uint64_t) { return 0; }, limits) {}
   ~slow_disk() { server.settle(); }
 
   std::unique_ptr<simulated_client> client(std::size_t loop) {
@@ -167,6 +168,22 @@ TEST_CASE("a_client_that_is_there_keeps_no_new_session_waiting") {
   CHECK(next->all_answers().size() == 1);
   CHECK(there->all_answers().size() == 6);
   there->hang_up();
+  next->hang_up();
+}
+
+TEST_CASE("what_is_only_read_keeps_no_new_session_waiting") {
+  storage::geometry shape = file();
+  shape.read_only = true;
+  slow_disk on(narrow(), shape);
+  auto gone = on.client(0);
+  for (int i = 0; i < 6; ++i) gone->ask({.what = command::read, .offset = 0, .length = 4096});
+  on.let(*gone);
+  gone->hang_up();
+  auto next = on.client(1);
+  next->ask({.what = command::read, .offset = 8192, .length = 4096});
+  on.let(*next);
+  CHECK(on.server.disk.in_flight() == 3);
+  CHECK(next->all_answers().size() == 1);
   next->hang_up();
 }
 

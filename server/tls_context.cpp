@@ -191,10 +191,14 @@ void tls_context::use_certificates(const std::string& folder) {
   if (is_readable_by_others(key_path)) {
     warnings_.push_back(fmt::format("every user of this machine can read {}; chmod 600 it", key_path));
   }
-  X509* const own = chain.front().get();
-  if (const std::string why = why_not_valid_now(*own); !why.empty()) {
-    throw tls_error(fmt::format("{}: {} {}", certificates_knob, chain_path, why));
+  // A client needs all of them on its way to the authority.
+  for (const auto& each : chain) {
+    const std::string why = why_not_valid_now(*each);
+    if (why.empty()) continue;
+    const std::string which = each == chain.front() ? "" : fmt::format(": '{}' in it", subject_of(*each));
+    throw tls_error(fmt::format("{}: {}{} {}", certificates_knob, chain_path, which, why));
   }
+  X509* const own = chain.front().get();
   if (X509_check_private_key(own, key.get()) != 1) {
     ERR_clear_error();
     throw tls_error(fmt::format("{}: {} is not the key of {}", certificates_knob, key_path, chain_path));

@@ -131,6 +131,21 @@ TEST_CASE("an_expired_certificate_is_named_with_its_date") {
   CHECK(complaint.ends_with(" GMT"));
 }
 
+TEST_CASE("an_expired_certificate_behind_the_servers_own_is_named_with_its_date") {
+  const test_keys keys;
+  temporary_folder other;
+  const server::tls_authority between(other.path_of("between"), -1), valid(other.path_of("valid"), 10);
+  const std::string path = keys.server() + "/server-cert.pem", own = content_of(path);
+  const std::string good = content_of(valid.folder() + "/ca-cert.pem");
+  put(path, own + good);
+  CHECK(complaint_about(keys.settings()).empty());
+  put(path, own + good + content_of(between.folder() + "/ca-cert.pem"));
+  const std::string complaint = complaint_about(keys.settings());
+  CHECK(complaint.find("--tls-certificates: " + path + ": 'CN=aionbd authority of ") == 0);
+  CHECK(complaint.find("' in it expired on ") != std::string::npos);
+  CHECK(complaint.ends_with(" GMT"));
+}
+
 TEST_CASE("an_expired_authority_is_named") {
   const test_keys keys;
   temporary_folder other;

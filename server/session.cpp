@@ -91,6 +91,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   leave_if_all_is_begun();
   // However it ended, the kernel and the writer may still be using our buffers.
   co_await drain();
+  device_.dismiss(witness_, escaped || ended_by_);
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }

@@ -17,12 +17,6 @@ operation& operation_of(void* owner) {
   return *static_cast<operation*>(owner);
 }
 
-// Direct writes are told so when their blocks are to be allocated, before anything is written or synced.
-bool is_want_of_room(std::error_code failure) {
-  return failure == std::errc::no_space_on_device || failure == std::errc::file_too_large ||
-         failure == std::error_code(EDQUOT, std::system_category());
-}
-
 }  // namespace
 
 operation::~operation() {
@@ -174,14 +168,16 @@ void block_device::write_locked(operation& op) {
 void block_device::on_direct_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
   if (!failure && op.device_->has_buffered_part(op)) return write_buffered(op);
+  bool counts = false;
   if (failure) {
     failure = op.device_->true_cause(op, failure);
     const bool is_exact = op.blocks_.is_exact();
     note_reached(op, is_exact ? op.transfer_.reached() : op.rmw_.reached());
     const bool has_written = is_exact || op.rmw_.has_begun_to_write();
-    if (op.durable && has_written && !is_want_of_room(failure)) op.device_->syncs_.note_failure(failure);
+    // Direct writes want room when their blocks are to be allocated, before anything is written or synced.
+    counts = op.durable && has_written && !is_want_of_room(failure);
   }
-  on_all_written(op, failure);
+  on_all_written(op, failure, counts);
 }
 
 // A write behind the end of a disk fails for want of room, and a disk that was taken away ends at 0: there
@@ -212,17 +208,19 @@ void block_device::transfer_buffered(operation& op, io_op what, transfer::contin
 void block_device::on_buffered_written(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
   if (failure) {
+    failure = op.device_->true_cause(op, failure);
     note_reached(op, op.transfer_.reached());
-    if (op.durable) op.device_->syncs_.note_failure(failure);
   }
-  on_all_written(op, failure);
+  on_all_written(op, failure, failure && op.durable);
 }
 
-void block_device::on_all_written(operation& op, std::error_code failure) {
+void block_device::on_all_written(operation& op, std::error_code failure, bool is_failed_sync) {
   block_device& device = *op.device_;
+  if (is_failed_sync) device.syncs_.note_failure(failure);
   op.failure = failure;
   device.unlock(op);
-  if (op.durable) device.hear_of_failed_syncs(op);
+  // An error of this write's own does not stand for the news.
+  if (op.durable && (!failure || is_failed_sync)) device.hear_of_failed_syncs(op);
   finish(op);
 }
 

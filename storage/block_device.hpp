@@ -98,6 +98,8 @@ class block_device {
 
   // What a client that comes now knows of failed syncs.
   [[nodiscard]] sync_witness new_witness() { return syncs_.new_witness(); }
+  // The client has gone; `is_lost`, without a word. See sync_group.
+  void dismiss(const sync_witness& witness, bool is_lost) { syncs_.dismiss(witness, is_lost); }
 
  private:
   friend class sparse_read;
@@ -129,7 +131,7 @@ class block_device {
   std::error_code true_cause(const operation& op, std::error_code failure) const;
   static void on_buffered_written(void* owner, std::error_code failure);
   static void on_all_read(void* owner, std::error_code failure);
-  static void on_all_written(operation& op, std::error_code failure);
+  static void on_all_written(operation& op, std::error_code failure, bool is_failed_sync);
   void transfer_buffered(operation& op, io_op what, transfer::continuation next);
 
   void flush(operation& op);

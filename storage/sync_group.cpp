@@ -1,5 +1,6 @@
 #include "storage/sync_group.hpp"
 
+#include <cerrno>
 #include <utility>
 
 namespace aionbd::storage {
@@ -12,6 +13,11 @@ void deliver(io_request& message) {
 }
 
 }  // namespace
+
+bool is_want_of_room(std::error_code failure) {
+  return failure == std::errc::no_space_on_device || failure == std::errc::file_too_large ||
+         failure == std::error_code(EDQUOT, std::system_category());
+}
 
 void sync_group::join(waiter& flush) {
   flush.next = nullptr;
@@ -78,19 +84,30 @@ void sync_group::note_failure(std::error_code failure) {
   ++failures_;
   last_failure_ = failure;
   told_ = false;
+  if (is_want_of_room(failure)) return;
+  last_loss_ = failure;
+  losses_end_ = failures_;
 }
 
 std::error_code sync_group::unheard_failure(sync_witness& witness) {
   const std::lock_guard guard(mutex_);
   if (witness.failures_seen == failures_) return {};
+  const std::error_code news = witness.failures_seen < losses_end_ ? last_loss_ : last_failure_;
   witness.failures_seen = failures_;
   told_ = true;
-  return last_failure_;
+  return news;
 }
 
 sync_witness sync_group::new_witness() {
   const std::lock_guard guard(mutex_);
-  return {.failures_seen = told_ ? failures_ : failures_ - 1};
+  const std::uint64_t seen = told_ ? failures_ : failures_ - 1;
+  return {.failures_seen = seen, .failures_before = seen};
+}
+
+void sync_group::dismiss(const sync_witness& witness, bool is_lost) {
+  const std::lock_guard guard(mutex_);
+  const std::uint64_t surely_heard = is_lost ? witness.failures_before : witness.failures_seen;
+  if (surely_heard < failures_) told_ = false;
 }
 
 }  // namespace aionbd::storage

@@ -14,7 +14,11 @@ namespace aionbd::storage {
 // so the group keeps count and each witness compares.
 struct sync_witness {
   std::uint64_t failures_seen = 0;
+  std::uint64_t failures_before = 0;  // when it came, as far as it need not hear of them
 };
+
+// A failure that is over when there is room again. Whoever hears of it waits and tries again.
+[[nodiscard]] bool is_want_of_room(std::error_code failure);
 
 class sync_group {
  public:
@@ -38,11 +42,16 @@ class sync_group {
   // A durable write failed: whatever else that sync covered may be lost as well.
   void note_failure(std::error_code failure);
 
-  // The failure that `witness` has not heard of yet, if there is one; it counts as heard.
+  // The failure that `witness` has not heard of yet, if there is one, and of several one that lost data
+  // before one for want of room; it counts as heard.
   [[nodiscard]] std::error_code unheard_failure(sync_witness& witness);
 
   // A new client answers for nothing that happened before it, unless nobody has been told.
   [[nodiscard]] sync_witness new_witness();
+
+  // It hears nothing more. Where it has not heard of all there was, or `is_lost` and so perhaps its last
+  // answers, it may come back as a new one: then those who come next are told, until one has been.
+  void dismiss(const sync_witness& witness, bool is_lost);
 
  private:
   struct waiter_list {
@@ -61,8 +70,10 @@ class sync_group {
   io_queue* runner_ = nullptr;
   io_request io_;
 
-  std::uint64_t failures_ = 0;  // guarded by mutex_, as the two below
+  std::uint64_t failures_ = 0;  // guarded by mutex_, as those below
   std::error_code last_failure_;
+  std::error_code last_loss_;     // the last failure that was no want of room
+  std::uint64_t losses_end_ = 0;  // the number of that failure
   bool told_ = true;
 };
 

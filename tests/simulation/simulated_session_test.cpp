@@ -90,6 +90,31 @@ TEST_CASE("what_finishes_at_once_is_answered_without_a_wake_up_and_before_the_bu
   CHECK(loop.queue.most_outstanding() <= 16);
 }
 
+// --- Failed syncs
+
+TEST_CASE("rule 29: a_client_that_was_lost_before_it_heard_of_a_failed_sync_hears_of_it_when_it_is_back") {
+  dialogue talk(file_of(64 * 1024), each_mode());
+  simulated_client lost(talk.server, {});
+  REQUIRE(lost.answer_to({.what = command::read, .offset = 0, .length = 512}).error == 0);
+  talk.server.disk.fail_nth(io_op::sync, 0, EIO);
+  const bool has_asked = GENERATE(false, true);
+  if (has_asked) {
+    lost.ask({.what = command::flush});  // and does not wait for the answer
+    lost.say(1 << 20);
+    simulated_loop& loop = talk.server.loops[0];
+    while (loop.run_one()) {
+    }
+  } else {
+    CHECK(talk.ask(command::flush, 0, 0).error == eio);  // somebody else's
+  }
+  lost.hang_up();
+  talk.server.settle();
+  simulated_client back(talk.server, {});
+  CHECK(back.answer_to({.what = command::flush}).error == eio);
+  CHECK(back.answer_to({.what = command::flush}).error == 0);
+  back.hang_up();
+}
+
 // --- FAST_ZERO
 
 TEST_CASE("rule 30: fast_zero_is_enotsup_before_anything_changes_where_zeroes_must_be_written") {

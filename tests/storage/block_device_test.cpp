@@ -395,6 +395,29 @@ TEST_CASE("a_failed_durable_write_is_told_on_the_next_flush_of_the_others") {
   CHECK(flush.failure() == input_output_error);
 }
 
+TEST_CASE("a_durable_write_that_fails_by_itself_does_not_stand_for_the_news_of_a_failed_sync") {
+  for (const int error : {ENOSPC, EDQUOT}) {
+    device_world world(shape_of(8192, 8192, 512));
+    sync_witness witness = world.device.new_witness();
+    world.disk.fail_nth(io_op::sync, 0, EIO);
+    device_request foreign_flush(world.device, operation_kind::flush);
+    world.carry_out(foreign_flush);
+    world.disk.fail_nth(io_op::write, 0, error);
+    device_request write(world.device, operation_kind::write, 0, 512);
+    write.filled_with(std::byte{1});
+    write.op.durable = true;
+    write.op.witness = &witness;
+    world.carry_out(write);
+    CHECK(write.failure() == std::error_code(error, std::system_category()));
+    device_request flush(world.device, operation_kind::flush);
+    flush.op.witness = &witness;
+    world.carry_out(flush);
+    CHECK(flush.failure() == input_output_error);
+    world.carry_out(flush);
+    CHECK_FALSE(flush.failure());
+  }
+}
+
 TEST_CASE("a_durable_write_that_changed_nothing_is_nobody_elses_failed_sync") {
   struct sample {
     io_op fails;

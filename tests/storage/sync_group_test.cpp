@@ -162,15 +162,53 @@ TEST_CASE("rule 29: each_witness_hears_of_a_failed_sync_once") {
   CHECK(group.unheard_failure(second) == no_error);
 }
 
-TEST_CASE("several_failed_syncs_are_heard_of_as_one_the_last") {
+TEST_CASE("several_failed_syncs_are_heard_of_as_one_and_want_of_room_hides_none") {
+  const std::error_code no_room(ENOSPC, std::system_category());
   sync_group group(fake_disk::direct_fd);
   sync_witness witness = group.new_witness();
-  group.note_failure(input_output_error);
-  group.note_failure(std::error_code(ENOSPC, std::system_category()));
-  CHECK(group.unheard_failure(witness) == std::error_code(ENOSPC, std::system_category()));
+  group.note_failure(no_room);
+  CHECK(group.unheard_failure(witness) == no_room);
   CHECK(group.unheard_failure(witness) == no_error);
   group.note_failure(input_output_error);
+  group.note_failure(no_room);
   CHECK(group.unheard_failure(witness) == input_output_error);
+  group.note_failure(no_room);
+  CHECK(group.unheard_failure(witness) == no_room);
+}
+
+TEST_CASE("who_may_not_have_heard_of_a_failure_may_come_back_and_is_told") {
+  sync_group group(fake_disk::direct_fd);
+  sync_witness lost = group.new_witness(), other = group.new_witness();
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(other) == input_output_error);
+
+  // Its answer may not have reached it.
+  CHECK(group.unheard_failure(lost) == input_output_error);
+  group.dismiss(lost, true);
+  sync_witness back = group.new_witness();
+  CHECK(group.unheard_failure(back) == input_output_error);
+  CHECK(group.unheard_failure(back) == no_error);
+
+  // It had not been told, and leaves in order.
+  sync_witness silent = group.new_witness();
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(back) == input_output_error);
+  group.dismiss(silent, false);
+  sync_witness next = group.new_witness();
+  CHECK(group.unheard_failure(next) == input_output_error);
+}
+
+TEST_CASE("who_has_heard_of_all_failures_leaves_none_to_others") {
+  sync_group group(fake_disk::direct_fd);
+  sync_witness told = group.new_witness();
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(told) == input_output_error);
+  group.dismiss(told, false);
+  sync_witness later = group.new_witness();
+  CHECK(group.unheard_failure(later) == no_error);
+  group.dismiss(later, true);  // nothing has failed in its time
+  sync_witness last = group.new_witness();
+  CHECK(group.unheard_failure(last) == no_error);
 }
 
 TEST_CASE("a_new_witness_hears_of_an_old_failure_only_if_nobody_has") {

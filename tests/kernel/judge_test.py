@@ -34,7 +34,9 @@ class JudgeTest(unittest.TestCase):
 
     def verdict(self, trim_granularity=4096, **contents):
         """Of a disk whose sectors hold contents: s3=7 is change 7 in sector 3, and the rest is zeroes."""
-        mark = self.history.mark()
+        return self.verdict_at(self.history.mark(), trim_granularity, **contents)
+
+    def verdict_at(self, mark, trim_granularity=4096, **contents):
         disk = [ZEROES] * SECTORS
         for name, content in contents.items():
             sector = int(name[1:])
@@ -92,7 +94,7 @@ class JudgeTest(unittest.TestCase):
 
     def test_what_nobody_wrote_is_found(self):
         self.do(WRITE, 2)
-        self.assert_found("which nobody asked for there", s3=1)
+        self.assert_found("which nobody had asked for there", s3=1)
         self.assert_found("torn, or nobody wrote", s3=b"x" * SECTOR)
 
     def test_zeroes_that_were_promised_stay(self):
@@ -118,6 +120,56 @@ class JudgeTest(unittest.TestCase):
         for content in (2, ZEROES):
             self.assertEqual(self.verdict(None, s3=content), [])
         self.assertEqual(len(self.verdict(None, s3=1)), 1)
+
+    def cut_then_changed(self):
+        """Sector 3 is durably change 1; the mark before a cut, which the next mark follows; then it is zeroed and written."""
+        self.do(WRITE, 3, durable=True)
+        mark = self.history.mark()
+        self.history.mark()
+        self.do(ZERO, 3)
+        self.do(WRITE, 3)
+        self.history.mark()
+        return mark
+
+    def test_what_is_zeroed_after_the_cut_excuses_no_zeroes(self):
+        complaints = self.verdict_at(self.cut_then_changed())
+        self.assertEqual(complaints, ["sector 3 is lost: it holds zeroes, and change 1 was promised to be there"])
+
+    def test_what_is_trimmed_after_the_cut_excuses_no_zeroes(self):
+        for granularity in (4096, None):
+            self.setUp()
+            self.do(WRITE, 0, count=SECTORS, durable=True)
+            mark = self.history.mark()
+            self.history.mark()
+            self.do(TRIM, 0, count=SECTORS)
+            self.assertEqual(len(self.verdict_at(mark, granularity)), SECTORS)
+
+    def test_content_from_after_the_cut_is_found(self):
+        complaints = self.verdict_at(self.cut_then_changed(), s3=3)
+        self.assertEqual(complaints, ["sector 3 holds change 3, which nobody had asked for there"])
+
+    def test_what_is_asked_for_before_the_next_mark_may_be_there(self):
+        self.do(WRITE, 3, durable=True)
+        mark = self.history.mark()
+        self.do(ZERO, 3)
+        self.do(WRITE, 3)
+        self.history.mark()
+        for contents in ({"s3": 1}, {}, {"s3": 3}):
+            self.assertEqual(self.verdict_at(mark, **contents), [])
+
+    def test_each_mark_has_its_own_limit(self):
+        marks = []
+        for _ in range(3):
+            self.do(WRITE, 3, durable=True)
+            marks.append(self.history.mark())
+        judge = Judge(self.history)
+        for at, mark in enumerate(marks):
+            judge.go_to_mark(mark)
+            fine = {content_of(3, number) for number in (at + 1, at + 2) if number <= 3}
+            for content in [ZEROES] + [content_of(3, number) for number in (1, 2, 3)]:
+                disk = (bytes(3 * SECTOR) + content).ljust(SECTORS * SECTOR, b"\0")
+                found = judge.complaints(lambda first, count, held=disk: held)
+                self.assertEqual(found == [], content in fine, found)
 
     def test_a_history_goes_on_from_what_a_disk_holds(self):
         self.history = History(SECTORS, held=[(5, WRITE)] + [(0, ZERO)] * (SECTORS - 1))

@@ -172,6 +172,8 @@ def replay(path, kind, cuts, until_loss=None):
           f"{cached} pieces in the disk's cache were at stake; {lost} cuts with losses")
     if lost:
         sys.exit(LOST)
+    if not judge.promised or not cached:
+        sys.exit("nothing was at stake, so nothing was tried")
     disk.go_to(len(log.entries))
     disk.write_cached()
     different = disk.first_difference(DISK)
@@ -186,7 +188,7 @@ DROPS_WRITES = f"0 {DISK_SECTORS} flakey {DISK} 0 0 3600 1 drop_writes"
 
 
 def live(kind, cuts, promised_by):
-    held, number, lost = None, 1, 0
+    held, number, lost, promised = None, 1, 0, 0
     for cut in range(int(cuts)):
         history = History(IMAGE_BYTES // SECTOR, held)
         with mounted(kind, "/dev/mapper/flakey") as served:
@@ -199,6 +201,7 @@ def live(kind, cuts, promised_by):
                 if clients.answers == cut_at:
                     history.mark()
                     device_mapper.replace_table("flakey", DROPS_WRITES)
+                    history.mark()
                 elif clients.answers == end_at:
                     server.kill()
 
@@ -208,6 +211,7 @@ def live(kind, cuts, promised_by):
         device_mapper.replace_table("flakey", UP)
         judge = Judge(history, TRIM_GRANULARITY[kind])
         judge.go_to_mark(0)
+        promised += judge.promised
         with mounted(kind, "/dev/mapper/flakey") as served:
             content = read_through_server(served)
         if judge_disk(judge, content, f"cut {cut}, after {cut_at} answers"):
@@ -215,8 +219,11 @@ def live(kind, cuts, promised_by):
         else:
             lost += 1
             break
-    print(f"{kind}: {cut + 1} cuts; {lost} with losses")
-    sys.exit(LOST if lost else 0)
+    print(f"{kind}: {cut + 1} cuts; {promised} changes were promised; {lost} cuts with losses")
+    if lost:
+        sys.exit(LOST)
+    if not promised:
+        sys.exit("nothing was at stake, so nothing was tried")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ and a checksum. So a sector that was torn, that came from elsewhere or from long
 
 The judge knows, for each sector, the changes in their order (whoever asks never has two of the same sector under way)
 and the last one that was covered: its own reply came and it was durable by itself, or a flush was asked for after its reply,
-and answered. After a cut a sector holds that change's content or a later one's; anything else is a complaint.
+and answered. After a cut a sector holds that change's content or a later one's; anything else is a complaint. A later one
+is one that was asked for before the mark that follows the cut: what came afterwards excuses nothing.
 """
 import struct
 import zlib
@@ -81,7 +82,8 @@ class Judge:
 
     def __init__(self, history, trim_granularity=4096):
         self._events = history.events
-        self._at = 0
+        self._at = 0  # in events, of the moment
+        self._heard_to = 0  # in events: what was asked for up to there may be on the disk
         self._granularity = trim_granularity // SECTOR if trim_granularity else None
         self._changes = [[held] for held in history.held]  # (number, kind) in order, for each sector
         self._covered = [number for number, _ in history.held]  # the number of the last covered change
@@ -89,10 +91,6 @@ class Judge:
         self._answered_covered = 0
         self._known = {}  # content of sectors -> what it says it is, if that is true of all of it
         self.promised = 0  # changes that were covered so far
-        for what, change in self._events:
-            if what == "asked" and change.kind != FLUSH:
-                for sector in self._reach(change):
-                    self._changes[sector].append((change.number, change.kind))
 
     def _reach(self, change):
         if change.kind != TRIM or self._granularity is None:
@@ -102,7 +100,9 @@ class Judge:
         return range(begin, max(begin, end))
 
     def go_to_mark(self, number):
-        """Everything up to there has happened; what was promised by then must be kept."""
+        """Everything up to there has happened, and what was promised by then must be kept. The cut comes before the next mark:
+        what is asked for until then may be on the disk."""
+        self._hear_until_mark(number + 1)
         while True:
             what, item = self._events[self._at]
             if what == "mark" and item >= number:
@@ -112,6 +112,17 @@ class Judge:
                 item.covers = len(self._answered)
             elif what == "replied":
                 self._take_reply(item)
+
+    def _hear_until_mark(self, number):
+        """Or until the end, if there is no such mark."""
+        while self._heard_to < len(self._events):
+            what, item = self._events[self._heard_to]
+            if what == "mark" and item >= number:
+                return
+            self._heard_to += 1
+            if what == "asked" and item.kind != FLUSH:
+                for sector in self._reach(item):
+                    self._changes[sector].append((item.number, item.kind))
 
     def _take_reply(self, change):
         if change.kind == FLUSH:
@@ -154,7 +165,7 @@ class Judge:
         if of_sector != sector:
             return f"sector {sector} holds what was written to sector {of_sector}, by change {number}"
         if (number, WRITE) not in self._changes[sector]:
-            return f"sector {sector} holds change {number}, which nobody asked for there"
+            return f"sector {sector} holds change {number}, which nobody had asked for there"
         if number >= floor or number in self._still_there_after(sector, floor):
             return None
         return f"sector {sector} is lost: it holds change {number}, and change {floor} was promised to be there"

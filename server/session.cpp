@@ -96,24 +96,30 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   co_return ended_by_;
 }
 
-// They are not many, and gone in a moment, unless their storage has come to a halt.
+// They are not many, and gone in a moment, unless their storage has come to a halt, or they do not read.
 asio::awaitable<void> session::wait_for_those_ahead() {
   if (device_.shape().read_only) co_return;  // reads can come in any order
-  is_behind_others_ = !place_.enter(this, [](storage::io_request& told) {
-    session& self = *static_cast<session*>(told.owner);
-    self.is_behind_others_ = false;
-    self.wake();
-  });
-  const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
-  while (is_behind_others_ && std::chrono::steady_clock::now() < deadline) {
+  is_behind_others_ = !place_.enter(*this);
+  const auto deadline = std::chrono::steady_clock::now() + limits_.patience_with_the_gone;
+  while (is_behind_others_ && !place_.is_barred() && std::chrono::steady_clock::now() < deadline) {
     co_await wait_for_progress(deadline);
   }
-  if (!is_behind_others_) co_return;
-  spdlog::warn("{}: others have left requests behind that do not get done; they are called off",
-               stream_.peer());
+  if (!is_behind_others_ || place_.is_barred()) co_return;
+  // Clients can make the log say this as often as they come and go.
+  if (const auto more = home_.troubles.may_be_said(std::chrono::steady_clock::now())) {
+    spdlog::warn("{}: others have left requests behind that do not get done; they are called off{}",
+                 stream_.peer(), *more);
+  }
   place_.bar_those_ahead();
   is_behind_others_ = !place_.stop_waiting();
   while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());
+}
+
+// Its client has gone, or says no more and may never take its replies. Whom we have heard to the end has its
+// time to fetch them as ever.
+void session::was_barred() noexcept {
+  if (!begins_no_more_) stream_.shut_down();
+  wake();
 }
 
 asio::awaitable<void> session::serve(std::span<const std::byte> read_ahead) {
@@ -382,7 +388,8 @@ asio::awaitable<void> session::drain() {
   }
   const auto deadline = std::chrono::steady_clock::now() + limits_.linger;
   bool cut_off = false;
-  while (slots_.in_use() != 0 || writer_.is_waiting() || is_behind_others_) {
+  while (slots_.in_use() != 0 || writer_.is_waiting() || is_behind_others_ ||
+         place_.is_word_of_bar_under_way()) {
     co_await wait_for_progress(cut_off ? std::chrono::steady_clock::time_point::max() : deadline);
     if (cut_off || std::chrono::steady_clock::now() < deadline) continue;
     cut_off = true;

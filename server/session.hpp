@@ -29,12 +29,13 @@ struct session_limits {
   std::size_t requests_max = 128;
   // Of buffers in flight. A single request may pass it when it is alone, so that none is impossible.
   std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;
-  // How long a client that has said good-bye may take to fetch its last replies, and how long its last
-  // requests may keep a new session waiting.
+  // How long a client that has said good-bye may take to fetch its last replies.
   std::chrono::seconds linger{10};
+  // How long the last requests of clients that have gone may keep a new session waiting.
+  std::chrono::seconds patience_with_the_gone{1};
 };
 
-class session final : private completion_batch_listener {
+class session final : private completion_batch_listener, private fence_listener {
  public:
   // All referents, and the export that was agreed on, must outlive the session. `place` is the
   // connection's at the device's fence.
@@ -70,6 +71,11 @@ class session final : private completion_batch_listener {
   void answer(request_slot& slot) noexcept;
   void refuse(request_slot& slot, protocol::error why);
   void after_completions() override;
+  void way_is_free() noexcept override {
+    is_behind_others_ = false;
+    wake();
+  }
+  void was_barred() noexcept override;
   void leave_if_all_is_begun() noexcept;
 
   std::size_t charge_for(const protocol::request& asked) const;

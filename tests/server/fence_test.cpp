@@ -1,11 +1,13 @@
 #include "server/fence.hpp"
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <deque>
 #include <memory>
 #include <optional>
+#include <system_error>
 
 #include "tests/storage/fake_queue.hpp"
 #include "tests/support/catch.hpp"
@@ -21,7 +23,7 @@ struct waiting_room {
 };
 
 // A connection whose client may hang up.
-struct comer {
+struct comer final : server::fence_listener {
   explicit comer(waiting_room& room) {
     int both[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, both) == 0);
@@ -39,14 +41,13 @@ struct comer {
     theirs = -1;
   }
   void says_no_more() const { ::shutdown(theirs, SHUT_WR); }
-  bool enter() {
-    return place->enter(this,
-                        [](storage::io_request& told) { ++static_cast<comer*>(told.owner)->times_told; });
-  }
+  bool enter() { return place->enter(*this); }
+  void way_is_free() noexcept override { ++times_told; }
+  void was_barred() noexcept override { ++times_barred; }
 
   int ours = -1, theirs = -1;
   std::optional<server::fence::member> place;
-  int times_told = 0;
+  int times_told = 0, times_barred = 0;
 };
 
 }  // namespace
@@ -126,4 +127,90 @@ TEST_CASE("who_leaves_while_waiting_is_not_told") {
   }
   gone.place->leave();
   CHECK(room.queue.drain() == 0);
+}
+
+TEST_CASE("who_is_barred_is_told_once_and_by_its_queue") {
+  waiting_room room;
+  comer gone(room), next(room), after(room);
+  REQUIRE(gone.enter());
+  gone.hang_up();
+  REQUIRE_FALSE(next.enter());
+  REQUIRE_FALSE(after.enter());
+  next.place->bar_those_ahead();
+  CHECK(gone.place->is_word_of_bar_under_way());
+  CHECK(gone.times_barred == 0);  // by the queue, and not from inside bar_those_ahead()
+  after.place->bar_those_ahead();
+  room.queue.drain();
+  CHECK(gone.times_barred == 1);
+  CHECK_FALSE(gone.place->is_word_of_bar_under_way());
+  CHECK(room.queue.drain() == 0);
+  CHECK(next.place->stop_waiting());
+  CHECK(after.place->stop_waiting());
+}
+
+TEST_CASE("who_is_barred_and_leaves_is_told_all_the_same") {
+  waiting_room room;
+  comer gone(room), next(room);
+  REQUIRE(gone.enter());
+  gone.hang_up();
+  REQUIRE_FALSE(next.enter());
+  next.place->bar_those_ahead();
+  gone.place->leave();
+  CHECK(gone.place->is_word_of_bar_under_way());
+  room.queue.drain();
+  CHECK(gone.times_barred == 1);
+  CHECK(next.times_told == 1);
+}
+
+TEST_CASE("who_is_barred_before_it_has_entered_sees_it_and_is_not_told") {
+  waiting_room room;
+  comer gone(room), next(room);
+  gone.hang_up();
+  REQUIRE_FALSE(next.enter());
+  next.place->bar_those_ahead();
+  CHECK(next.place->stop_waiting());
+  CHECK_FALSE(gone.place->is_word_of_bar_under_way());
+  CHECK(room.queue.drain() == 0);
+  CHECK(gone.enter());
+  CHECK(gone.place->is_barred());
+}
+
+TEST_CASE("nobody_waits_for_those_who_are_barred_already") {
+  waiting_room room;
+  comer gone(room), other(room), next(room), after(room), last(room);
+  gone.hang_up();
+  REQUIRE_FALSE(next.enter());
+  next.place->bar_those_ahead();
+  REQUIRE(next.place->stop_waiting());
+  CHECK(after.enter());
+  other.hang_up();
+  CHECK_FALSE(last.enter());
+  gone.place->leave();
+  room.queue.drain();
+  CHECK(last.times_told == 0);
+  other.place->leave();
+  room.queue.drain();
+  CHECK(last.times_told == 1);
+}
+
+// poll() takes no more than may be open.
+TEST_CASE("who_cannot_see_whose_client_is_gone_does_not_go_on") {
+  waiting_room room;
+  comer gone(room), there(room), next(room);
+  gone.hang_up();
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit few{.rlim_cur = 1, .rlim_max = before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  bool was_thrown = false;
+  try {
+    (void)next.enter();
+  } catch (const std::system_error& failure) {
+    was_thrown = failure.code() == std::errc::invalid_argument;
+  }
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(was_thrown);
+  CHECK(room.queue.drain() == 0);
+  CHECK_FALSE(next.enter());
+  CHECK(next.place->stop_waiting());
 }

@@ -33,6 +33,13 @@ server::connection_limits narrow() {
   return limits;
 }
 
+// New sessions have waited long enough for the gone before they begin to.
+server::connection_limits impatient() {
+  server::connection_limits limits = narrow();
+  limits.session.patience_with_the_gone = std::chrono::seconds(0);
+  return limits;
+}
+
 struct slow_disk {
   explicit slow_disk(const server::connection_limits& limits = narrow(),
                      const storage::geometry& shape = file())
@@ -189,9 +196,7 @@ TEST_CASE("what_is_only_read_keeps_no_new_session_waiting") {
 
 // It would be the storage that has come to a halt, or a client that says no more and does not read.
 TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_nothing_more") {
-  server::connection_limits limits = narrow();
-  limits.session.linger = std::chrono::seconds(0);
-  slow_disk on(limits);
+  slow_disk on(impatient());
   auto gone = on.client(0);
   slow_disk::write_often(*gone);
   on.let(*gone);
@@ -207,10 +212,103 @@ TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_not
   next->hang_up();
 }
 
-TEST_CASE("zeroes_that_a_new_session_has_waited_for_long_enough_go_no_further") {
+TEST_CASE("one_new_session_waits_for_the_gone_and_those_after_it_do_not") {
+  slow_disk on(impatient());
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  auto next = on.client(1);
+  auto after = on.client(0);
+  slow_disk::write(*after, last, 8192);
+  on.let(*after);
+  CHECK(on.server.disk.in_flight() == 2);
+  CHECK(after->all_answers().size() == 1);
+  CHECK(on.log.count_with("others have left requests behind") == 1);
+  next->hang_up();
+  after->hang_up();
+}
+
+TEST_CASE("a_client_that_says_no_more_and_does_not_read_ends_once_a_new_session_has_waited_long_enough") {
+  slow_disk on(impatient());
+  simulated_client half(on.server, {.replies = on.mode, .send_buffer = 1});
+  on.let(half);
+  for (int i = 0; i < 6; ++i) half.ask({.what = command::read, .offset = 0, .length = size});
+  while (half.say(much)) {
+  }
+  half.say_no_more();
+  on.server.settle();
+  REQUIRE(on.server.connections() == 1);
+  auto next = on.client(1);
+  slow_disk::write(*next, last, 8192);
+  CHECK(next->all_answers().size() == 1);
+  CHECK(on.server.connections() == 1);
+  CHECK(on.server.loops[0].loop.buffers.buffers_out() == 0);
+  next->hang_up();
+}
+
+// Whoever looks on has waited for both.
+TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
+  struct listener final : server::fence_listener {
+    void way_is_free() noexcept override {}
+    void was_barred() noexcept override {}
+  } deaf;
+  slow_disk on;
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  auto waiting = on.client(1);
+  slow_disk::write(*waiting, last);
+  on.let(*waiting);
+  server::fence::member third(on.server.exports.fence_of(on.server.info()), -1, on.server.loops[0].queue);
+  waiting->say_no_more();
+  REQUIRE_FALSE(third.enter(deaf));
+  third.bar_those_ahead();
+  CHECK(third.stop_waiting());
+  on.let(*waiting);
+  CHECK(waiting->is_at_end());
+  CHECK(on.server.connections() == 1);  // whose write is with the disk
+  CHECK(on.log.count_with("others have left requests behind") == 0);
+  on.server.settle();
+  CHECK(on.server.leftovers().empty());
+  CHECK(on.server.disk.count(storage::io_op::write) == 1);
+}
+
+TEST_CASE("what_new_sessions_say_of_those_they_waited_for_does_not_flood_the_log") {
+  slow_disk on(impatient());
+  on.server.loops[1].loop.troubles = server::rare_line(0);
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  auto next = on.client(1);
+  slow_disk::write(*next, last, 8192);
+  CHECK(next->all_answers().size() == 1);
+  CHECK(on.server.disk.count(storage::io_op::write) == 2);
+  CHECK(on.log.count_with("others have left requests behind") == 0);
+  next->hang_up();
+}
+
+TEST_CASE("how_long_last_replies_may_take_is_not_how_long_a_new_session_waits") {
   server::connection_limits limits = narrow();
   limits.session.linger = std::chrono::seconds(0);
   slow_disk on(limits);
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  auto next = on.client(1);
+  slow_disk::write(*next, last, 8192);
+  on.let(*next);
+  CHECK(on.server.disk.in_flight() == 1);
+  CHECK(next->all_answers().size() == 1);
+  CHECK(on.log.count_with("others have left requests behind") == 0);
+  next->hang_up();
+}
+
+TEST_CASE("zeroes_that_a_new_session_has_waited_for_long_enough_go_no_further") {
+  slow_disk on(impatient());
   auto gone = on.client(0);
   gone->ask({.what = command::write_zeroes, .offset = 0, .length = 4096 + 700});
   on.let(*gone);

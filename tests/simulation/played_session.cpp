@@ -51,8 +51,10 @@ storage::geometry stage::shape() const {
 
 server::connection_limits stage::limits() const {
   server::connection_limits limits = simulated_server::patient();
-  if ((number_ & 4U) != 0)
-    limits.session = {.requests_max = 3, .in_flight_bytes_max = kib(12), .linger = limits.session.linger};
+  if ((number_ & 4U) != 0) {
+    limits.session.requests_max = 3;
+    limits.session.in_flight_bytes_max = kib(12);
+  }
   return limits;
 }
 

@@ -40,6 +40,7 @@ class simulated_client {
   std::size_t unanswered() const { return reader_.unanswered(); }
   const std::string& complaint() const { return reader_.complaint(); }
   bool is_at_end() const { return stream_.end.is_at_end(); }
+  void say_no_more() { stream_.end.say_no_more(); }
   void hang_up() { stream_.end.close(); }
   // While it lives.
   server::connection& connection() { return *stream_.served.lock(); }

@@ -61,7 +61,8 @@ simulated_server::~simulated_server() {
 }
 
 server::connection_limits simulated_server::patient() {
-  return {.handshake_timeout = std::chrono::hours(1), .session = {.linger = std::chrono::hours(1)}};
+  return {.handshake_timeout = std::chrono::hours(1),
+          .session = {.linger = std::chrono::hours(1), .patience_with_the_gone = std::chrono::hours(1)}};
 }
 
 simulated_server::client simulated_server::connect(std::size_t loop_number, int send_buffer) {

@@ -247,6 +247,36 @@ TEST_CASE("a_client_that_says_no_more_and_does_not_read_ends_once_a_new_session_
   next->hang_up();
 }
 
+TEST_CASE("a_session_that_was_barred_lives_until_it_has_heard_of_it") {
+  slow_disk on(impatient());
+  simulated_loop& slow = on.server.loops[0];
+  simulated_loop& quick = on.server.loops[1];
+  auto gone = on.client(0);
+  slow_disk::write_often(*gone);
+  on.let(*gone);
+  gone->hang_up();
+  // What it has begun is done, and it is about to go on.
+  while (on.server.disk.step() || slow.drain()) {
+  }
+  simulated_client next(on.server, {.replies = on.mode, .loop_number = 1});
+  slow_disk::write(next, last, 8192);
+  for (bool moved = true; moved;) {
+    moved = next.say(much);
+    moved |= next.hear(much);
+    while (quick.run_one() || on.server.disk.step()) moved = true;
+    moved |= quick.drain();
+  }
+  CHECK(next.unanswered() == 0);
+  while (slow.run_one()) {
+  }
+  CHECK(on.server.connections() == 2);
+  slow.drain();
+  while (slow.run_one()) {
+  }
+  CHECK(on.server.connections() == 1);
+  next.hang_up();
+}
+
 // Whoever looks on has waited for both.
 TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
   struct listener final : server::fence_listener {

@@ -73,6 +73,14 @@ struct slow_disk {
   static void write_often(simulated_client& by) {
     for (int value = 1; value <= 6; ++value) write(by, static_cast<std::byte>(value));
   }
+  // Of the first loop; it has hung up, and the disk has done nothing of it.
+  std::unique_ptr<simulated_client> client_that_left_writes_behind() {
+    auto gone = client(0);
+    write_often(*gone);
+    let(*gone);
+    gone->hang_up();
+    return gone;
+  }
   bool holds(std::byte value) const {
     const auto image = server.disk.image();
     return std::all_of(image.begin(), image.begin() + 4096, [&](std::byte each) { return each == value; });
@@ -197,10 +205,7 @@ TEST_CASE("what_is_only_read_keeps_no_new_session_waiting") {
 // It would be the storage that has come to a halt, or a client that says no more and does not read.
 TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_nothing_more") {
   slow_disk on(impatient());
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   auto next = on.client(1);
   slow_disk::write(*next, last, 8192);
   on.let(*next);
@@ -214,10 +219,7 @@ TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_not
 
 TEST_CASE("one_new_session_waits_for_the_gone_and_those_after_it_do_not") {
   slow_disk on(impatient());
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   auto next = on.client(1);
   auto after = on.client(0);
   slow_disk::write(*after, last, 8192);
@@ -251,10 +253,7 @@ TEST_CASE("a_session_that_was_barred_lives_until_it_has_heard_of_it") {
   slow_disk on(impatient());
   simulated_loop& slow = on.server.loops[0];
   simulated_loop& quick = on.server.loops[1];
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   // What it has begun is done, and it is about to go on.
   while (on.server.disk.step() || slow.drain()) {
   }
@@ -284,10 +283,7 @@ TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
     void was_barred() noexcept override {}
   } deaf;
   slow_disk on;
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   auto waiting = on.client(1);
   slow_disk::write(*waiting, last);
   on.let(*waiting);
@@ -308,10 +304,7 @@ TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
 TEST_CASE("what_new_sessions_say_of_those_they_waited_for_does_not_flood_the_log") {
   slow_disk on(impatient());
   on.server.loops[1].loop.troubles = server::rare_line(0);
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   auto next = on.client(1);
   slow_disk::write(*next, last, 8192);
   CHECK(next->all_answers().size() == 1);
@@ -324,10 +317,7 @@ TEST_CASE("how_long_last_replies_may_take_is_not_how_long_a_new_session_waits") 
   server::connection_limits limits = narrow();
   limits.session.linger = std::chrono::seconds(0);
   slow_disk on(limits);
-  auto gone = on.client(0);
-  slow_disk::write_often(*gone);
-  on.let(*gone);
-  gone->hang_up();
+  const auto gone = on.client_that_left_writes_behind();
   auto next = on.client(1);
   slow_disk::write(*next, last, 8192);
   on.let(*next);
@@ -354,10 +344,7 @@ TEST_CASE("zeroes_that_a_new_session_has_waited_for_long_enough_go_no_further") 
 TEST_CASE("a_session_that_waits_may_be_stopped_and_its_client_may_leave") {
   slow_disk on;
   const bool is_stopped = GENERATE(false, true);
-  auto dead = on.client(0);
-  slow_disk::write_often(*dead);
-  on.let(*dead);
-  dead->hang_up();
+  const auto dead = on.client_that_left_writes_behind();
   auto next = on.client(1);
   slow_disk::write(*next, last);
   on.let(*next);

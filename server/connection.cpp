@@ -77,24 +77,13 @@ asio::awaitable<void> connection::live() {
   stream_.shut_down();
 }
 
-// What a client can make the log say as often as it connects.
-template <typename... Parts>
-void connection::warn(fmt::format_string<Parts...> text, Parts&&... parts) noexcept {
-  try {
-    if (const auto more = home_.troubles.may_be_said(std::chrono::steady_clock::now())) {
-      spdlog::warn("{}: {}{}", stream_.peer(), fmt::format(text, std::forward<Parts>(parts)...), *more);
-    }
-  } catch (const std::exception&) {
-    // Without memory it stays unsaid.
-  }
-}
-
 void connection::start_deadline(std::chrono::seconds after) {
   deadline_.expires_after(after);
   deadline_.async_wait([weak = weak_from_this(), after](boost::system::error_code cancelled) {
     const auto self = weak.lock();
     if (cancelled || !self || self->session_) return;
-    self->warn("no handshake within {} s, closing", after.count());
+    warn_rarely(self->home_.troubles, self->stream_.peer(), "no handshake within {} s, closing",
+                after.count());
     self->stream_.shut_down();
   });
 }
@@ -121,7 +110,7 @@ asio::awaitable<bool> connection::shake_hands() {
       case step::start_tls: {
         const auto [is_secure, about] = co_await stream_.upgrade(tls_->current());
         if (!is_secure) {
-          warn("no TLS: {}, closing", about);
+          warn_rarely(home_.troubles, stream_.peer(), "no TLS: {}, closing", about);
           co_return false;
         }
         spdlog::info("{}: {}", stream_.peer(), about);
@@ -140,7 +129,7 @@ asio::awaitable<bool> connection::shake_hands() {
         read_ahead_.assign(received.begin(), received.end());
         co_return true;
       case step::close:
-        if (action.why) warn("{}, closing", action.why.message());
+        if (action.why) warn_rarely(home_.troubles, stream_.peer(), "{}, closing", action.why.message());
         co_return false;
     }
   }
@@ -160,7 +149,7 @@ asio::awaitable<void> connection::transmit() {
   } else if (why == make_error_code(asio::error::eof)) {
     spdlog::info("{}: gone without a goodbye", stream_.peer());
   } else {
-    warn("connection ended: {}", why.message());
+    warn_rarely(home_.troubles, stream_.peer(), "connection ended: {}", why.message());
   }
 }
 

@@ -2,8 +2,6 @@
 // loop; the connection lives as long as it runs.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <chrono>
@@ -52,8 +50,6 @@ class connection : public std::enable_shared_from_this<connection> {
   boost::asio::awaitable<void> live();
   boost::asio::awaitable<bool> shake_hands();
   boost::asio::awaitable<void> transmit();
-  template <typename... Parts>
-  void warn(fmt::format_string<Parts...> text, Parts&&... parts) noexcept;
   void start_deadline(std::chrono::seconds after);
 
   loop& home_;

@@ -105,11 +105,8 @@ asio::awaitable<void> session::wait_for_those_ahead() {
     co_await wait_for_progress(deadline);
   }
   if (!is_behind_others_ || place_.is_barred()) co_return;
-  // Clients can make the log say this as often as they come and go.
-  if (const auto more = home_.troubles.may_be_said(std::chrono::steady_clock::now())) {
-    spdlog::warn("{}: others have left requests behind that do not get done; they are called off{}",
-                 stream_.peer(), *more);
-  }
+  warn_rarely(home_.troubles, stream_.peer(),
+              "others have left requests behind that do not get done; they are called off");
   place_.bar_those_ahead();
   is_behind_others_ = !place_.stop_waiting();
   while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());

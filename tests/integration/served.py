@@ -153,6 +153,10 @@ class Server:
         return [int(re.search(r"flags:\s+(\d+)", (folder / "fdinfo" / number).read_text()).group(1), 8)
                 for number in numbers]
 
+    def aio_queues(self):
+        """How many io_setup has made for it: each is a mapping."""
+        return Path(f"/proc/{self.pid}/maps").read_text(encoding="ascii").count("/[aio]")
+
     # How it ends.
 
     def signal(self, which):

@@ -80,7 +80,8 @@ void close_all_but(int kept) {
 }  // namespace
 
 file_keeper::~file_keeper() {
-  if (!to_child_) return;
+  // What a file system keeps is not waited for. It sees the end when it is back.
+  if (!to_child_ || !is_back()) return;
   // The child sees the end, and the end of its end says that it has gone.
   ::shutdown(to_child_.get(), SHUT_WR);
   char nothing = 0;
@@ -146,8 +147,8 @@ void file_keeper::answer(int server_end, const question& asked) const {
     failure.clear();
     opened = carry_out(grants_[asked.index], failure);
   }
-  outcome told{.number = asked.number, .error = failure.value()};
-  message reply(&told, sizeof told);
+  int error = failure.value();
+  message reply(&error, sizeof error);
   if (opened) {
     reply.attach(opened.get());
   } else {
@@ -190,32 +191,49 @@ file_descriptor file_keeper::ask(right what, const std::string& path, std::error
     return {};
   }
   if (child_ < 0) return carry_out(*at, failure);
-  return ask_child({.what = what, .index = static_cast<std::uint32_t>(at - grants_.begin()), .number = 0},
-                   failure);
+  return ask_child({.what = what, .index = static_cast<std::uint32_t>(at - grants_.begin())}, failure);
 }
 
-// Without an answer the child has been killed, or a file system keeps it. Its late answers come before the
-// one to the next question, which are told apart by their numbers.
-file_descriptor file_keeper::ask_child(question asked, std::error_code& failure) {
+// At most one question is under way, so an answer can only be the one to it.
+file_descriptor file_keeper::ask_child(const question& asked, std::error_code& failure) {
   const std::lock_guard guard(mutex_);
-  asked.number = ++questions_;
-  const auto send = [&] { return ::send(to_child_.get(), &asked, sizeof asked, MSG_NOSIGNAL); };
-  failure = std::make_error_code(std::errc::io_error);
-  if (unless_interrupted(send) != sizeof asked) return {};
-  for (;;) {
-    outcome told{};
-    message reply(&told, sizeof told);
-    const auto receive = [&] { return ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC); };
-    if (unless_interrupted(receive) != sizeof told) return {};
-    file_descriptor opened = reply.attached();
-    if (told.number != asked.number) continue;
-    failure.assign(told.error, std::system_category());
-    // It was sent, but this process has no room for one more.
-    if (!failure && asked.what == right::read && !opened) {
-      failure = std::make_error_code(std::errc::too_many_files_open);
-    }
-    return opened;
+  if (!is_back()) {
+    failure = std::make_error_code(std::errc::timed_out);
+    return {};
   }
+  const auto send = [&] { return ::send(to_child_.get(), &asked, sizeof asked, MSG_NOSIGNAL); };
+  if (unless_interrupted(send) != sizeof asked) {
+    failure = std::make_error_code(std::errc::io_error);
+    return {};
+  }
+  file_descriptor opened = receive_answer(0, failure);
+  // It was sent, but this process has no room for one more.
+  if (!failure && asked.what == right::read && !opened) {
+    failure = std::make_error_code(std::errc::too_many_files_open);
+  }
+  return opened;
+}
+
+// Without an answer a file system keeps the child, or it has been killed.
+file_descriptor file_keeper::receive_answer(int flags, std::error_code& failure) {
+  int error = 0;
+  message reply(&error, sizeof error);
+  const auto receive = [&] { return ::recvmsg(to_child_.get(), &reply.header, MSG_CMSG_CLOEXEC | flags); };
+  const ssize_t received = unless_interrupted(receive);
+  is_answer_owed_ = received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+  if (received == sizeof error) {
+    failure.assign(error, std::system_category());
+    return reply.attached();
+  }
+  failure = std::make_error_code(is_answer_owed_ ? std::errc::timed_out : std::errc::io_error);
+  return {};
+}
+
+// From a question that took too long: its answer, which nobody wants any more, has come.
+bool file_keeper::is_back() {
+  std::error_code unwanted;
+  if (is_answer_owed_) (void)receive_answer(MSG_DONTWAIT, unwanted);
+  return !is_answer_owed_;
 }
 
 }  // namespace aionbd::server

@@ -21,11 +21,12 @@ namespace aionbd::server {
 
 class file_keeper {
  public:
-  // `patience`: for each answer; then the question has failed, and the next one is asked all the same.
+  // `patience`: for an answer. Then the question has failed, and those after it fail at once until the child
+  // has come back from it.
   explicit file_keeper(std::chrono::milliseconds patience = std::chrono::seconds(10)) : patience_(patience) {}
   file_keeper(const file_keeper&) = delete;
   file_keeper& operator=(const file_keeper&) = delete;
-  ~file_keeper();  // the child has ended
+  ~file_keeper();  // the child has ended, unless a file system still keeps it
 
   // Before start(). Whatever stands at this path when it is opened is what is read.
   void grant_reading(const std::string& path);
@@ -55,23 +56,20 @@ class file_keeper {
   struct question {
     right what;
     std::uint32_t index;
-    std::uint32_t number;
-  };
-  struct outcome {
-    std::uint32_t number;  // of the question
-    int error;
   };
 
   static storage::file_descriptor carry_out(const grant& granted, std::error_code& failure);
   [[noreturn]] void serve(int server_end, bool confined) const;
   void answer(int server_end, const question& asked) const;
   storage::file_descriptor ask(right what, const std::string& path, std::error_code& failure);
-  storage::file_descriptor ask_child(question asked, std::error_code& failure);
+  storage::file_descriptor ask_child(const question& asked, std::error_code& failure);
+  storage::file_descriptor receive_answer(int flags, std::error_code& failure);
+  bool is_back();
 
   const std::chrono::milliseconds patience_;
   std::vector<grant> grants_;
   std::mutex mutex_;
-  std::uint32_t questions_ = 0;
+  bool is_answer_owed_ = false;  // to a question that has failed for want of patience
   storage::file_descriptor to_child_;
   pid_t child_ = -1;
 };

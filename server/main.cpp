@@ -8,7 +8,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "server/announcement.hpp"
 #include "server/config.hpp"
@@ -83,13 +82,6 @@ int main(int argc, char* argv[]) {
     return fail(fmt::format("{}\nTry aionbd --help.", error.what()), exit_usage);
   } catch (const storage::open_error& error) {
     return fail(error.what() + advice_on(error.why()));
-  } catch (const std::system_error& error) {
-    if (error.code() == std::errc::resource_unavailable_try_again) {
-      return fail(
-          "no room for another AIO queue: raise it with sysctl fs.aio-max-nr (see fs.aio-nr for what is "
-          "used)");
-    }
-    return fail(error.what());
   } catch (const std::exception& error) {
     return fail(error.what());
   }

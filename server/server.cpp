@@ -5,11 +5,15 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <boost/system/system_error.hpp>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "server/descriptor_limit.hpp"
@@ -57,10 +61,7 @@ server::server(const config& settings, exports& served)
                ? nullptr
                : std::make_unique<tls_keys>(settings.tls, &files_)),
       blocking_(0),
-      main_([this]() -> asio::io_context& {
-        for (unsigned i = 0; i < settings_.threads; ++i) loops_.emplace_back(blocking_);
-        return loops_.front().context;
-      }()),
+      main_(make_loops()),
       listeners_(open_listeners(main_, settings, files_)),
       signals_(main_, SIGTERM, SIGINT, SIGHUP),
       drain_deadline_(main_),
@@ -68,19 +69,46 @@ server::server(const config& settings, exports& served)
   allow_descriptors(settings.connections_max, settings.threads);
 }
 
+asio::io_context& server::make_loops() {
+  try {
+    while (loops_.size() < settings_.threads) loops_.emplace_back(blocking_);
+  } catch (const std::system_error& failure) {
+    if (failure.code() != std::errc::resource_unavailable_try_again) throw;
+    throw std::runtime_error(
+        "no room for another AIO queue: raise it with sysctl fs.aio-max-nr (see fs.aio-nr for what is used)");
+  }
+  return loops_.front().context;
+}
+
 void server::run() {
-  blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
+  std::vector<std::jthread> others;
+  start_threads(others);
   wait_for_signal();
   for (auto& from : listeners_) accept_next(from);
   manager_.tell("READY=1");
-
-  // Here and not earlier, for the sandbox is the thread's that made it, and of those made later.
-  if (tls_) key_reader_.emplace(1);
-  std::vector<std::jthread> others;
-  for (auto& each : loops_) {
-    if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
-  }
   main_.run();
+  others.clear();
+  // A file system that keeps the reader of keys does not keep the server, which has nothing left to do.
+  if (readings_ != 0) std::_Exit(EXIT_SUCCESS);
+}
+
+// Here and not earlier, for the sandbox is the thread's that made it, and of those made later.
+void server::start_threads(std::vector<std::jthread>& others) {
+  const auto give_up = [this](const std::string& why) {
+    for (auto& each : loops_) each.context.stop();  // or those that have begun would never end
+    throw std::runtime_error("cannot start a thread: " + why);
+  };
+  try {
+    blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
+    if (tls_) key_reader_.emplace(1);
+    for (auto& each : loops_) {
+      if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
+    }
+  } catch (const std::system_error& failure) {
+    give_up(failure.code().message());
+  } catch (const boost::system::system_error& failure) {
+    give_up(failure.code().message());
+  }
 }
 
 void server::accept_next(listener& from) {
@@ -162,8 +190,7 @@ void server::wait_for_signal() {
     }
     if (stopping_) {
       spdlog::warn("told to stop a second time: leaving at once");
-      listeners_.clear();
-      std::_Exit(EXIT_FAILURE);
+      leave_at_once();
     }
     stop(signal);
     wait_for_signal();
@@ -173,9 +200,14 @@ void server::wait_for_signal() {
 // On a thread of its own: a file system may take its time, and clients have none for that.
 void server::read_keys_soon() {
   if (!tls_) return spdlog::info("SIGHUP: without TLS there are no keys to read again");
+  ++readings_;
   try {
-    asio::post(*key_reader_, [this] { read_keys_again(); });
+    asio::post(*key_reader_, [this] {
+      read_keys_again();
+      --readings_;
+    });
   } catch (const std::bad_alloc&) {
+    --readings_;
     spdlog::error("no memory to read the keys again");
   }
 }
@@ -195,7 +227,8 @@ void server::stop(int signal) {
                admission_.present(), settings_.drain_timeout.count());
   manager_.tell("STOPPING=1");
   stopping_ = true;
-  listeners_.clear();
+  error_code ignored;
+  for (auto& from : listeners_) from.acceptor.close(ignored);
 
   for_each_connection(&connection::stop);
   drain_deadline_.expires_after(settings_.drain_timeout);
@@ -215,7 +248,7 @@ void server::cut_off_the_rest() {
     // Nobody waits for these any more; what was never acknowledged is not lost by leaving.
     spdlog::error("requests of {} clients are still with the disk: leaving without them",
                   admission_.present());
-    std::_Exit(EXIT_FAILURE);
+    leave_at_once();
   });
 }
 
@@ -255,9 +288,16 @@ void server::finish() {
   // Once more to the end of the queue: whoever posted this from another loop may have overtaken the cancelled
   // accepts, and these hold sockets of loops that go before the queue does.
   asio::post(main_, [this] {
+    // The files of Unix sockets go only now: a file system that has hung holds up nobody's requests any more.
+    listeners_.clear();
     spdlog::info("stopped");
     for (auto& each : loops_) each.context.stop();
   });
+}
+
+void server::leave_at_once() {
+  listeners_.clear();
+  std::_Exit(EXIT_FAILURE);
 }
 
 }  // namespace aionbd::server

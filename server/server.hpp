@@ -28,7 +28,7 @@ namespace aionbd::server {
 class server {
  public:
   // Reads the keys and opens the listeners: throws tls_error, listen_error. `served` must outlive the server.
-  // Throws std::system_error from io_setup when the system has no room for another AIO queue.
+  // Throws std::runtime_error when the system has no room for another AIO queue.
   server(const config& settings, exports& served);
   server(const server&) = delete;
   server& operator=(const server&) = delete;
@@ -42,7 +42,7 @@ class server {
 
   // Serves until SIGTERM or SIGINT, then drains: no new clients, what is in flight finishes, within the
   // configured time. A second signal ends the process at once. SIGHUP reads the keys again. Runs the first
-  // loop on the calling thread.
+  // loop on the calling thread. Throws std::runtime_error when the system has no room for the threads.
   void run();
 
  private:
@@ -59,6 +59,8 @@ class server {
   counted_loop& least_busy();
   void wait_for_signal();
   void stop(int signal);
+  boost::asio::io_context& make_loops();
+  void start_threads(std::vector<std::jthread>& others);
   void read_keys_soon();
   void read_keys_again();
   void cut_off_the_rest();
@@ -66,6 +68,7 @@ class server {
   void on_ended(const peer_address& who, counted_loop& home);
   void give_memory_back_soon();
   void finish();
+  [[noreturn]] void leave_at_once();
 
   const config settings_;
   exports& served_;
@@ -84,6 +87,7 @@ class server {
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
   std::atomic<bool> stopping_ = false;
+  std::atomic<unsigned> readings_ = 0;                  // of keys, asked for and not done
   std::optional<boost::asio::thread_pool> key_reader_;  // first to go: it uses the keys and the files
 };
 

@@ -10,6 +10,7 @@
 #include "protocol/error.hpp"
 #include "protocol/requests.hpp"
 #include "server/answers.hpp"
+#include "server/device_request.hpp"
 #include "server/log.hpp"
 
 namespace aionbd::server {
@@ -27,40 +28,6 @@ constexpr std::size_t beside_large_payload = 4096;
 
 // So many requests are begun before those that have finished meanwhile are answered.
 constexpr std::size_t answer_every = 8;
-
-// What a long list of extents may take: as it was found, and as it is sent.
-constexpr std::size_t status_charge = 2 * protocol::status_extents_max * sizeof(storage::extent);
-// Enough for one extent in whole blocks of the client's, whatever the file system's are.
-constexpr std::size_t extents_for_one = 16;
-
-bool carries_data(command what) {
-  return what == command::read || what == command::write;
-}
-
-storage::operation_kind kind_of(command what) {
-  switch (what) {
-    case command::read:
-      return storage::operation_kind::read;
-    case command::write:
-      return storage::operation_kind::write;
-    case command::trim:
-      return storage::operation_kind::trim;
-    case command::write_zeroes:
-      return storage::operation_kind::write_zeroes;
-    case command::block_status:
-      return storage::operation_kind::block_status;
-    default:
-      return storage::operation_kind::flush;
-  }
-}
-
-bool goes_in_steps(const storage::operation& work) {
-  return work.kind == storage::operation_kind::trim || work.kind == storage::operation_kind::write_zeroes;
-}
-
-bool has(const protocol::request& asked, std::uint16_t flag) {
-  return (asked.flags & flag) != 0;
-}
 
 }  // namespace
 
@@ -91,7 +58,7 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   leave_if_all_is_begun();
   // However it ended, the kernel and the writer may still be using our buffers.
   co_await drain();
-  device_.dismiss(witness_, escaped || ended_by_);
+  device_.dismiss(witness_, escaped || ended_by_ || writer_.failure());
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }
@@ -202,7 +169,7 @@ void session::begin(const protocol::request& asked, error refusal) {
   } else if (refusal != error::none) {
     refuse(slot, refusal);
   } else {
-    start(slot);
+    submit(slot);
   }
 }
 
@@ -228,27 +195,16 @@ void session::finish_payload() {
     refusal = protocol::take_block_status_payload(slot.asked, slot.status_payload, agreed_);
   }
   if (refusal != error::none) return refuse(slot, refusal);
-  start(slot);
+  submit(slot);
 }
 
-void session::start(request_slot& slot) {
+void session::submit(request_slot& slot) {
   storage::operation& work = slot.work;
-  work.kind = kind_of(slot.asked.what);
-  // A flush is about everything, whatever a client puts in these fields.
-  const bool has_range = slot.asked.what != command::flush;
-  work.offset = has_range ? slot.asked.offset : 0;
-  work.length = has_range ? slot.asked.length : 0;
-  work.durable = slot.asked.what != command::read && has(slot.asked, protocol::command_flag::fua);
-  work.keep_allocated = has(slot.asked, protocol::command_flag::no_hole);
-  work.only_if_fast = has(slot.asked, protocol::command_flag::fast_zero);
-  work.may_skip_holes =
-      agreed_.replies != protocol::reply_mode::simple && !has(slot.asked, protocol::command_flag::df);
-  work.extents.count_max =
-      has(slot.asked, protocol::command_flag::req_one) ? extents_for_one : protocol::status_extents_max;
+  describe(slot.asked, agreed_.replies, work);
   work.memory = slot.buffer.data();
   work.witness = &witness_;
   work.is_called_off = &place_.is_barred();
-  if (goes_in_steps(work)) ++stepping_;
+  if (goes_in_steps(work.kind)) ++stepping_;
   work.owner = &slot;
   work.done = &session::on_done;
   device_.submit(work, home_.queue);
@@ -258,7 +214,7 @@ void session::start(request_slot& slot) {
 void session::on_done(storage::operation& work) noexcept {
   request_slot& slot = *static_cast<request_slot*>(work.owner);
   session& self = *slot.home;
-  if (goes_in_steps(work)) --self.stepping_;
+  if (goes_in_steps(work.kind)) --self.stepping_;
   self.leave_if_all_is_begun();
   self.answer(slot);
   self.writer_.add(slot);
@@ -296,23 +252,14 @@ void session::leave_if_all_is_begun() noexcept {
   if (begins_no_more_ && stepping_ == 0) place_.leave();
 }
 
-// The bytes of the budget that a request occupies; for a READ or WRITE, those of its buffer.
-std::size_t session::charge_for(const protocol::request& asked) const {
-  if (asked.what == command::block_status)
-    return has(asked, protocol::command_flag::req_one) ? 0 : status_charge;
-  if (!carries_data(asked.what) || asked.length == 0) return 0;
-  const auto layout = device_.layout(kind_of(asked.what), asked.offset, asked.length);
-  return storage::buffer_pool::occupied_by(layout.size);
-}
-
 bool session::has_room_for(const protocol::request& asked) const {
-  const std::size_t charge = charge_for(asked);
+  const std::size_t charge = memory_for(asked, device_);
   return charge == 0 || in_flight_bytes_ == 0 || in_flight_bytes_ + charge <= limits_.in_flight_bytes_max;
 }
 
 // False when there is no memory.
 bool session::attach_buffer(request_slot& slot) {
-  const std::size_t charge = charge_for(slot.asked);
+  const std::size_t charge = memory_for(slot.asked, device_);
   slot.payload = slot.asked.what == command::block_status ? slot.status_payload.data() : nullptr;
   slot.charged = charge;
   in_flight_bytes_ += charge;

@@ -66,7 +66,7 @@ class session final : private completion_batch_listener, private fence_listener 
   void begin(const protocol::request& asked, protocol::error refusal);
   bool take_payload();
   void finish_payload();
-  void start(request_slot& slot);
+  void submit(request_slot& slot);
   static void on_done(storage::operation& work) noexcept;
   void answer(request_slot& slot) noexcept;
   void refuse(request_slot& slot, protocol::error why);
@@ -78,7 +78,6 @@ class session final : private completion_batch_listener, private fence_listener 
   void was_barred() noexcept override;
   void leave_if_all_is_begun() noexcept;
 
-  std::size_t charge_for(const protocol::request& asked) const;
   bool has_room_for(const protocol::request& asked) const;
   bool attach_buffer(request_slot& slot);
   void release(request_slot& slot);

@@ -238,7 +238,10 @@ void block_device::find_status(operation& op) {
 
 void block_device::on_status_found(io_request& request) {
   operation& op = operation_of(request.owner);
-  if (request.result < 0) op.failure = {static_cast<int>(-request.result), std::system_category()};
+  if (request.result < 0) {
+    op.failure = {static_cast<int>(-request.result), std::system_category()};
+    op.extents.items = std::vector<extent>();  // its memory is in nobody's account
+  }
   finish(op);
 }
 

@@ -24,8 +24,16 @@ namespace {
 using reason = open_error::reason;
 
 constexpr std::uint32_t page = 4096;
-constexpr std::uint32_t granularity_max = 65536;
+constexpr std::uint32_t granularity_max = 65536;  // Linux has no larger blocks or pages
 constexpr mode_t only_the_owner = 0600;
+
+// What of a file is in the page cache together, or not at all: a page, or where those are larger, a block.
+std::uint32_t cached_unit(int fd) {
+  struct statfs system {};
+  const long block = ::fstatfs(fd, &system) == 0 ? static_cast<long>(system.f_bsize) : 0;
+  const long larger = std::clamp<long>(std::max(block, ::sysconf(_SC_PAGESIZE)), page, granularity_max);
+  return std::bit_ceil(static_cast<std::uint32_t>(larger));
+}
 
 std::string system_says(int error) {
   return std::system_category().message(error);
@@ -206,7 +214,7 @@ void block_file::find_alignment() {
   shape_.direct_end = shape_.size;
   if (is_aligned(shape_.size, shape_.alignment)) return;
 
-  shape_.direct_end = round_down(shape_.size, std::max(shape_.alignment, page));
+  shape_.direct_end = round_down(shape_.size, std::max(shape_.alignment, cached_unit(main_.get())));
   const int access = (shape_.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
   // By way of /proc: the same file, even if the path has come to mean another.
   const std::string same = "/proc/self/fd/" + std::to_string(main_.get());
@@ -217,13 +225,8 @@ void block_file::find_alignment() {
 }
 
 void block_file::find_abilities() {
-  struct statfs system {};
-  std::uint64_t block = page;
-  if (!shape_.is_block_device && ::fstatfs(main_.get(), &system) == 0) {
-    block = std::bit_ceil(static_cast<std::uint64_t>(std::max<long>(system.f_bsize, page)));
-  }
-  shape_.zeroing_granularity =
-      std::max(static_cast<std::uint32_t>(std::min<std::uint64_t>(block, granularity_max)), shape_.alignment);
+  const std::uint32_t unit = shape_.is_block_device ? page : cached_unit(main_.get());
+  shape_.zeroing_granularity = std::max(unit, shape_.alignment);
 
   if (shape_.is_block_device || shape_.read_only) return;
   // Whether the file system can do either shows at the first attempt: there is none that does not change at

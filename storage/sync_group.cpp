@@ -1,5 +1,6 @@
 #include "storage/sync_group.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -83,7 +84,6 @@ void sync_group::note_failure(std::error_code failure) {
   const std::lock_guard guard(mutex_);
   ++failures_;
   last_failure_ = failure;
-  told_ = false;
   if (is_want_of_room(failure)) return;
   last_loss_ = failure;
   losses_end_ = failures_;
@@ -94,20 +94,25 @@ std::error_code sync_group::unheard_failure(sync_witness& witness) {
   if (witness.failures_seen == failures_) return {};
   const std::error_code news = witness.failures_seen < losses_end_ ? last_loss_ : last_failure_;
   witness.failures_seen = failures_;
-  told_ = true;
+  const bool is_news_for_the_departed = witness.departures == departures_;
+  if (is_news_for_the_departed || departures_ == settled_departures_) {
+    untold_from_ = failures_;
+    settled_departures_ = departures_;
+  }
   return news;
 }
 
 sync_witness sync_group::new_witness() {
   const std::lock_guard guard(mutex_);
-  const std::uint64_t seen = told_ ? failures_ : failures_ - 1;
-  return {.failures_seen = seen, .failures_before = seen};
+  return {.failures_seen = untold_from_, .failures_before = untold_from_, .departures = departures_};
 }
 
 void sync_group::dismiss(const sync_witness& witness, bool is_lost) {
   const std::lock_guard guard(mutex_);
   const std::uint64_t surely_heard = is_lost ? witness.failures_before : witness.failures_seen;
-  if (surely_heard < failures_) told_ = false;
+  if (surely_heard == failures_) return;
+  untold_from_ = std::min(untold_from_, surely_heard);
+  ++departures_;
 }
 
 }  // namespace aionbd::storage

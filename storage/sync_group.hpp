@@ -15,6 +15,7 @@ namespace aionbd::storage {
 struct sync_witness {
   std::uint64_t failures_seen = 0;
   std::uint64_t failures_before = 0;  // when it came, as far as it need not hear of them
+  std::uint64_t departures = 0;       // when it came; see sync_group
 };
 
 // A failure that is over when there is room again. Whoever hears of it waits and tries again.
@@ -50,7 +51,8 @@ class sync_group {
   [[nodiscard]] sync_witness new_witness();
 
   // It hears nothing more. Where it has not heard of all there was, or `is_lost` and so perhaps its last
-  // answers, it may come back as a new one: then those who come next are told, until one has been.
+  // answers, it may come back as a new one: then those who come next are told of all that, until one of them
+  // has been. Who was there before hears for itself only.
   void dismiss(const sync_witness& witness, bool is_lost);
 
  private:
@@ -72,9 +74,11 @@ class sync_group {
 
   std::uint64_t failures_ = 0;  // guarded by mutex_, as those below
   std::error_code last_failure_;
-  std::error_code last_loss_;     // the last failure that was no want of room
-  std::uint64_t losses_end_ = 0;  // the number of that failure
-  bool told_ = true;
+  std::error_code last_loss_;      // the last failure that was no want of room
+  std::uint64_t losses_end_ = 0;   // the number of that failure
+  std::uint64_t untold_from_ = 0;  // newcomers are told of the failures after so many
+  std::uint64_t departures_ = 0;   // of witnesses that may not have heard of all
+  std::uint64_t settled_departures_ = 0;
 };
 
 }  // namespace aionbd::storage

@@ -1,9 +1,13 @@
 #include "storage/zeroing.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
+
+#include "storage/device_facts.hpp"
 
 namespace aionbd::storage {
 
@@ -14,15 +18,27 @@ bool is_unsupported(std::int64_t result) {
   return result == -EOPNOTSUPP || result == -ENOSYS || result == -ENOTTY || result == -ENODEV;
 }
 
+// What whole blocks are written from, all at once: nobody can change it, and reading it takes no memory. Null
+// when there is no room for it even in addresses.
+std::byte* whole_zeroes() {
+  constexpr std::size_t alignment_max = std::size_t{64} << 10;
+  static void* const mapped = ::mmap(nullptr, zeroing::write_length_max + alignment_max, PROT_READ,
+                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  void* aligned = mapped;
+  std::size_t space = zeroing::write_length_max + alignment_max;
+  return static_cast<std::byte*>(std::align(alignment_max, zeroing::write_length_max, aligned, space));
+}
+
 }  // namespace
 
-zeroing::zero_memory::zero_memory(std::size_t size, std::size_t align)
+zeroing::edge_memory::edge_memory(std::size_t size, std::size_t align)
     : data(static_cast<std::byte*>(::operator new (size, std::align_val_t{align}, std::nothrow))),
       alignment(align) {
   if (data != nullptr) std::memset(data, 0, size);
 }
 
-zeroing::zero_memory::~zero_memory() {
+zeroing::edge_memory::~edge_memory() {
   ::operator delete (data, std::align_val_t{alignment});
 }
 
@@ -68,8 +84,7 @@ void zeroing::next_step() {
     const std::uint64_t length_max = method_ == method::write ? write_length_max : step_length_max;
     const std::uint64_t step_end = std::min(inner_.end, done_until_ + length_max);
     if (method_ != method::write) return submit_step(step_end);
-    write_zeroes(done_until_, step_end);
-    return;
+    return write_zeroes(done_until_, step_end, whole_zeroes());
   }
   if (op_.kind == operation_kind::trim) return end({});
 
@@ -78,11 +93,11 @@ void zeroing::next_step() {
   const bool no_inner = inner_.begin == inner_.end;
   if (!first_edge_done_) {
     first_edge_done_ = true;
-    if (write_zeroes(op_.offset, no_inner ? end_offset : inner_.begin)) return;
+    if (write_edge(op_.offset, no_inner ? end_offset : inner_.begin)) return;
   }
   if (!last_edge_done_ && !no_inner) {
     last_edge_done_ = true;
-    if (write_zeroes(inner_.end, end_offset)) return;
+    if (write_edge(inner_.end, end_offset)) return;
   }
   end({});
 }
@@ -125,6 +140,11 @@ void zeroing::on_step_done(io_request& request) {
   if (request.result < 0) {
     return job.end(std::error_code(static_cast<int>(-request.result), std::system_category()));
   }
+  // Behind the end of a file that was cut off nothing has happened, and is nothing that could be read.
+  const bool is_zeroing = job.op_.kind == operation_kind::write_zeroes;
+  if (is_zeroing && ends_before(request.fd, request.offset + request.length)) {
+    return job.end(std::error_code(EIO, std::system_category()));
+  }
   // A disk has no map that could tell.
   if (!job.device_.shape_.is_block_device) job.device_.may_have_holes_ = true;
   job.device_.dense_.forget(request.offset, request.length);
@@ -140,6 +160,8 @@ void zeroing::refused() {
       break;
     case method::punch_hole:
       device_.can_punch_hole_ = false;
+      // A disk refuses this and not the other, for which the kernel then writes the zeroes itself.
+      if (device_.shape_.is_block_device) device_.can_zero_range_ = false;
       break;
     default:
       device_.can_zero_range_ = false;
@@ -152,31 +174,27 @@ void zeroing::refused() {
   next_step();
 }
 
-// False when there is nothing to write.
-bool zeroing::write_zeroes(std::uint64_t begin, std::uint64_t end_offset) {
+// False when there is nothing to write. An unaligned write leaves old data around its payload, so each edge
+// has memory of its own.
+bool zeroing::write_edge(std::uint64_t begin, std::uint64_t end_offset) {
   if (begin == end_offset) return false;
+  const memory_layout needed = device_.layout(operation_kind::write, begin, end_offset - begin);
+  const std::size_t alignment = std::max<std::size_t>(device_.shape_.alignment, 4096);
+  edge_.reset(new (std::nothrow) edge_memory(needed.size, alignment));
+  write_zeroes(begin, end_offset, edge_ == nullptr ? nullptr : edge_->data);
+  return true;
+}
+
+void zeroing::write_zeroes(std::uint64_t begin, std::uint64_t end_offset, std::byte* zeroes) {
+  if (zeroes == nullptr) return end(std::make_error_code(std::errc::not_enough_memory));
   write_.kind = operation_kind::write;
   write_.offset = begin;
   write_.length = end_offset - begin;
+  write_.memory = zeroes;
   write_.is_called_off = op_.is_called_off;
   write_.owner = this;
   write_.done = &zeroing::on_written;
-
-  const memory_layout needed = device_.layout(write_.kind, write_.offset, write_.length);
-  // The steps of the inner part share memory, the first being the longest. An edge gets its own: an unaligned
-  // write leaves old data around its payload.
-  const bool is_edge = done_until_ == inner_.end;
-  if (is_edge || zeroes_ == nullptr) {
-    const std::size_t alignment = std::max<std::size_t>(device_.shape_.alignment, 4096);
-    zeroes_.reset(new (std::nothrow) zero_memory(needed.size, alignment));
-  }
-  if (zeroes_ == nullptr || zeroes_->data == nullptr) {
-    end(std::make_error_code(std::errc::not_enough_memory));
-    return true;
-  }
-  write_.memory = zeroes_->data;
   device_.submit(write_, *op_.queue_);
-  return true;
 }
 
 void zeroing::on_written(operation& write) {

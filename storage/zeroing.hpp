@@ -19,18 +19,19 @@ class zeroing {
   // One write of zeroes, likewise.
   static constexpr std::uint64_t write_length_max = std::uint64_t{1} << 20;
 
-  // Carries out a trim or write_zeroes operation of more than 0 bytes and ends it.
+  // Carries out a trim or write_zeroes operation of more than 0 bytes and ends it. Takes memory for one edge
+  // at a time, of less than a block of the zeroing granularity and what is put around it.
   static void start(block_device& device, operation& op);
 
  private:
   enum class method : std::uint8_t { discard, punch_hole, zero_range, write, nothing };
 
-  // An aligned allocation that is all zeroes but for what the device puts around a payload.
-  struct zero_memory {
-    explicit zero_memory(std::size_t size, std::size_t alignment);
-    zero_memory(const zero_memory&) = delete;
-    zero_memory& operator=(const zero_memory&) = delete;
-    ~zero_memory();
+  // What an edge is written from: zeroes, and what the device puts around them.
+  struct edge_memory {
+    explicit edge_memory(std::size_t size, std::size_t alignment);
+    edge_memory(const edge_memory&) = delete;
+    edge_memory& operator=(const edge_memory&) = delete;
+    ~edge_memory();
     std::byte* data;
     std::size_t alignment;
   };
@@ -42,7 +43,8 @@ class zeroing {
   static void on_held(operation& op);
   static void on_step_done(io_request& request);
   void refused();
-  bool write_zeroes(std::uint64_t begin, std::uint64_t end);
+  bool write_edge(std::uint64_t begin, std::uint64_t end);
+  void write_zeroes(std::uint64_t begin, std::uint64_t end, std::byte* zeroes);
   static void on_written(operation& write);
   std::uint64_t reached() const;
   void end(std::error_code failure);
@@ -57,7 +59,7 @@ class zeroing {
   bool last_edge_done_ = false;
   io_request step_;
   operation write_;
-  std::unique_ptr<zero_memory> zeroes_;
+  std::unique_ptr<edge_memory> edge_;
 };
 
 }  // namespace aionbd::storage

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Every kind of file and disk that can be served: random requests of any size, and nothing but them in the file."""
+import concurrent.futures
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import served
 from model import Model
+from raw_client import EIO, FLUSH, FUA, READ, WRITE_ZEROES, RawClient, write
 from served import KIB, MIB
 
 ODD = 10 * MIB + 333
@@ -142,6 +144,48 @@ class Files(served.Facts):
             self._check(path, "--io", "buffered")
             return
         self._check(path)
+
+    def zeroes_behind_the_end_of_a_file_that_was_cut_off_are_an_error(self):
+        image = self.image(MIB)
+        with self.serve(image) as server, RawClient.in_transmission(server) as client:
+            os.truncate(image, MIB // 2)
+            for flags in (0, FUA):
+                self.assertEqual(client.ask(WRITE_ZEROES, flags=flags, offset=768 * KIB, length=64 * KIB)[1], EIO)
+            self.assertEqual(client.ask(READ, offset=768 * KIB, length=1)[1], EIO)
+            self.assertEqual(client.ask(WRITE_ZEROES, offset=256 * KIB, length=64 * KIB)[1], 0)
+            self.assertEqual(client.ask(READ, 64 * KIB, offset=256 * KIB, length=64 * KIB)[2], bytes(64 * KIB))
+
+    @served.need("loop_devices")
+    def a_file_that_ends_inside_a_large_block_is_not_in_two_worlds_there(self):
+        """A block of the file system is in the page cache as a whole, or not at all."""
+        self.need_root()
+        folder, block = self.folder / "mounted", 16 * KIB
+        folder.mkdir()
+        self.run_tool("mkfs.xfs", "-q", "-b", f"size={block}", self.sparse(512 * MIB, "file-system"))
+        done = subprocess.run(["mount", "-o", "loop", self.folder / "file-system", folder], stderr=subprocess.PIPE, text=True,
+                              check=False)
+        if done.returncode != 0:
+            self.skipTest(f"the kernel has no such large blocks: {done.stderr.strip()}")
+        self.addCleanup(subprocess.run, ["umount", folder], check=True)
+        path, end = folder / "disk.img", MIB + block // 2
+        path.write_bytes(os.urandom(end + 100))
+        with self.serve(path, "--threads", 2) as server:
+            with concurrent.futures.ThreadPoolExecutor() as pool:
+                work = [pool.submit(self._write_and_flush, server, offset, length)
+                        for offset, length in ((end - 4096, 4096), (end - 8192, 4096), (end, 20), (end + 40, 20))]
+                self.assertEqual([each.result() for each in work], [set()] * len(work))
+
+    @staticmethod
+    def _write_and_flush(server, offset, length):
+        """The errors of many."""
+        errors = set()
+        with RawClient.in_transmission(server) as client:
+            for at in range(1500):
+                client.send(write(bytes([at & 255]) * length, offset=offset))
+                errors.add(client.reply()[1])
+                if at % 4 == 0:
+                    errors.add(client.ask(FLUSH)[1])
+        return errors - {0}
 
     # Disks
 

@@ -1,9 +1,12 @@
 #!/usr/bin/python3
 """Memory has a ceiling, whatever clients send or fail to read."""
+import shutil
+import tempfile
 import time
+from pathlib import Path
 
 import served
-from raw_client import READ, WRITE, RawClient, request
+from raw_client import NO_HOLE, READ, WRITE, WRITE_ZEROES, RawClient, request
 from served import KIB, MIB
 
 CONNECTIONS = 5
@@ -86,6 +89,25 @@ class Memory(served.Facts):
             self.assertEqual(client.reply(), (9, 0, b""))
             self.assertEqual(client.ask(READ, payload=MIB, offset=3, length=MIB)[2], b"a" * MIB)
             client.close()
+
+    def zeroes_that_have_to_be_written_wait_for_each_other_without_memory(self):
+        # tmpfs knows no other way to keep a block allocated.
+        folder = tempfile.mkdtemp(dir="/dev/shm", prefix="aionbd-")
+        self.addCleanup(shutil.rmtree, folder)
+        image = Path(folder, "disk.img")
+        image.write_bytes(b"x" * 4 * MIB)
+        count = 120
+        asked = b"".join(request(WRITE_ZEROES, flags=NO_HOLE, cookie=at, offset=1, length=4 * MIB - 2)
+                         for at in range(count))
+        with self.serve(image, "--io", "buffered", "--max-in-flight", "8M", "--max-connections", CONNECTIONS) as server:
+            clients = [RawClient.in_transmission(server) for _ in range(4)]
+            for client in clients:
+                client.send(asked)
+            for client in clients:
+                self.assertEqual(sorted(client.reply()[:2] for _ in range(count)), [(at, 0) for at in range(count)])
+            with RawClient.in_transmission(server) as reader:
+                self.assertEqual(reader.ask(READ, payload=4 * MIB, length=4 * MIB)[2], b"x" + bytes(4 * MIB - 2) + b"x")
+            self.assertLess(server.status("VmHWM"), self._ceiling())
 
     def twenty_thousand_refused_writes_take_no_memory(self):
         refused = request(WRITE, offset=1 << 40, length=4096, payload=bytes(4096)) * 500

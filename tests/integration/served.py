@@ -153,6 +153,11 @@ class Server:
         return [int(re.search(r"flags:\s+(\d+)", (folder / "fdinfo" / number).read_text()).group(1), 8)
                 for number in numbers]
 
+    def open_paths(self):
+        with contextlib.suppress(FileNotFoundError):  # one was closed meanwhile
+            return [os.readlink(each) for each in Path(f"/proc/{self.pid}/fd").iterdir()]
+        return []
+
     def aio_queues(self):
         """How many io_setup has made for it: each is a mapping."""
         return Path(f"/proc/{self.pid}/maps").read_text(encoding="ascii").count("/[aio]")

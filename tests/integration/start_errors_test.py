@@ -143,6 +143,23 @@ class StartErrors(served.Facts):
         with self.serve(image):
             pass
 
+    def no_room_for_all_of_its_threads_ends_it_with_a_word_about_that(self):
+        self.need_root()
+        image, nobody_else = self.image(MIB), "64999:64999"
+        subprocess.run([served.program, "keygen", "psk", self.folder / "keys.psk", "--user", "alice"],
+                       stdout=subprocess.DEVNULL, check=True)
+        for limit in range(1, 50):
+            try:
+                server = self.serve(image, "--user", nobody_else, "--threads", 3, "--tls-psk", self.folder / "keys.psk",
+                                    prefix=["prlimit", f"--nproc={limit}:{limit}"])
+            except AssertionError as ended:
+                self.assertIn("\naionbd: cannot start a thread: Resource temporarily unavailable\n", str(ended))
+                continue
+            server.stop()
+            break
+        # The first loop, eight that may block, one that reads keys, and two more loops.
+        self.assertGreaterEqual(limit, 12)
+
     @contextlib.contextmanager
     def _aio_used_up(self):
         """Takes what is left of fs.aio-max-nr."""

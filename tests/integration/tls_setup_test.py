@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Setting TLS up: keys are made and said how to use, wrong ones are named, and new ones are read on SIGHUP."""
+import contextlib
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import nbd
 import served
 from served import MIB
 from tls_keys import TlsFacts
@@ -223,20 +225,72 @@ class TlsSetup(TlsFacts):
             self.assertEqual(old.pread(6, 0), b"before")
             old.shutdown()
 
+    @contextlib.contextmanager
+    def _hanging(self, server):
+        """The process that opens files for the server hangs, as it does with a file system that does not answer."""
+        keeper = int(self.run_tool("pgrep", "-P", str(server.pid), "aionbd-files"))
+        os.kill(keeper, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+
     def a_file_system_that_takes_its_time_over_new_keys_keeps_no_client_waiting(self):
         with self.serve_tls(self.sparse(MIB)) as server:
             client = self.keys.connect(server)
-            keeper = int(self.run_tool("pgrep", "-P", str(server.pid), "aionbd-files"))
-            os.kill(keeper, signal.SIGSTOP)
-            server.signal(signal.SIGHUP)
-            client.pwrite(b"meanwhile", 0)
-            self.assertEqual(client.pread(9, 0), b"meanwhile")
-            self.assertNotIn("going on with the keys as they were", server.log())
-            server.wait_for_log("Input/output error; going on with the keys as they were")
-            os.kill(keeper, signal.SIGCONT)
-            server.signal(signal.SIGHUP)
-            server.wait_for_log("new connections: ")
+            with self._hanging(server):
+                server.signal(signal.SIGHUP)
+                client.pwrite(b"meanwhile", 0)
+                self.assertEqual(client.pread(9, 0), b"meanwhile")
+                self.assertNotIn("going on with the keys as they were", server.log())
+                server.wait_for_log("Connection timed out; going on with the keys as they were")
+                # It is not waited for a second time.
+                server.signal(signal.SIGHUP)
+                server.wait_for_log("Connection timed out; going on with the keys as they were", count=2, patience_s=5)
+
+            def reads_again():
+                server.signal(signal.SIGHUP)
+                return "new connections: " in server.log()
+            served.wait_until(reads_again, served.PATIENCE_S, lambda: f"new keys:\n{server.log()}")
             client.shutdown()
+
+    def a_file_system_that_hangs_over_new_keys_does_not_keep_a_stopping_server_from_its_clients(self):
+        server = self.serve_tls(self.sparse(MIB))
+        client = self.keys.connect(server)
+        with self._hanging(server):
+            server.signal(signal.SIGHUP)
+            server.signal(signal.SIGTERM)
+            server.wait_for_notice("STOPPING=1")
+            with self.assertRaises(nbd.Error):  # told so, or hung up on, while the keys are still waited for
+                while True:
+                    client.pread(9, 0)
+            self.assertNotIn("going on with the keys as they were", server.log())
+            server.wait_for_log("warning: --unix: cannot remove .*: Connection timed out")
+            server.expect_end(0)
+        # What it could not remove is no obstacle.
+        with self.serve_tls(self.sparse(MIB, "other.img"), "--unix", server.socket_path, tcp=True) as successor:
+            self.assertIn(f"listening on unix:{server.socket_path}", successor.log())
+
+    def a_reader_of_keys_that_never_comes_back_does_not_keep_a_server_from_its_end(self):
+        source = self.serve(self.keys.psk)
+        mount = self.folder / "mount"
+        mount.mkdir()
+        fuse = subprocess.Popen(["nbdfuse", "--readonly", f"{mount}/keys.psk", source.uri], stderr=subprocess.DEVNULL)
+        try:
+            served.wait_until((mount / "keys.psk").exists, served.PATIENCE_S, "a mount")
+            with self.serve(self.sparse(MIB), "--tls-psk", mount / "keys.psk") as server:
+                self.run_tool("nbdinfo", self.keys.psk_uri(server))
+                source.signal(signal.SIGSTOP)
+                server.signal(signal.SIGHUP)
+                served.wait_until(lambda: str(mount / "keys.psk") in server.open_paths(), served.PATIENCE_S, "a reader")
+                server.signal(signal.SIGTERM)
+                server.expect_end(0)
+                self.assertNotIn("keys", server.log().partition("SIGHUP")[2])
+        finally:
+            source.signal(signal.SIGCONT)
+            subprocess.run(["umount", mount], check=True)
+            fuse.wait(served.PATIENCE_S)
+            source.stop()
 
     def new_pre_shared_keys_are_read(self):
         with self.serve_tls(self.sparse(MIB)) as server:

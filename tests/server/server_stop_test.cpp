@@ -29,6 +29,11 @@ void ask_for_much(client& peer) {
 const std::map<std::uint64_t, std::size_t> much = {{0, large}, {1, large}, {2, large}, {3, large},
                                                    {4, large}, {5, large}, {6, large}, {7, large}};
 
+// Of the first signal.
+bool has_heard(const running_server& on) {
+  return on.log.count_with("finishing what is in flight") == 1;
+}
+
 }  // namespace
 
 TEST_CASE("a_server_without_clients_stops_at_once", "[loops]") {
@@ -71,7 +76,7 @@ TEST_CASE("rule 35: what_is_in_flight_is_answered_before_the_server_stops", "[lo
   for (auto& each : clients) begun.push_back(each.receive(1));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   running_server::signal(SIGTERM);
-  REQUIRE(eventually([&] { return !std::filesystem::exists(on.socket); }));
+  REQUIRE(eventually([&] { return has_heard(on); }));
   for (auto& each : clients) {
     // The first byte was received already.
     const std::size_t rest = 8 * (reply_size + large) - 1;
@@ -88,7 +93,7 @@ TEST_CASE("rule 35: requests_that_come_while_the_server_stops_are_eshutdown", "[
   ask_for_much(peer);
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   running_server::signal(SIGTERM);
-  REQUIRE(eventually([&] { return !std::filesystem::exists(on.socket); }));
+  REQUIRE(eventually([&] { return has_heard(on); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the loop of the client learns of it
   peer.send(write_request(8, 0, pattern(5000)));
   auto expected = much;
@@ -108,7 +113,7 @@ TEST_CASE("rule 35: a_client_in_the_handshake_hears_of_the_shutdown", "[loops]")
   peer.send(flags_request(3));
   REQUIRE(peer.receive(18) == server_greeting());
   running_server::signal(SIGTERM);
-  REQUIRE(eventually([&] { return !std::filesystem::exists(on.socket); }));
+  REQUIRE(eventually([&] { return has_heard(on); }));
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   peer.send(go_request(""));
   const byte_vector expected = reply(7, err_shutdown), answer = peer.receive(expected.size());
@@ -160,7 +165,7 @@ TEST_CASE("a_second_signal_ends_the_process_at_once") {
     ask_for_much(peer);
     running_server::signal(SIGTERM);
     // It no longer listens, so it has heard of the first.
-    if (!eventually([&] { return !std::filesystem::exists(on.socket); })) ::_exit(99);
+    if (!eventually([&] { return has_heard(on); })) ::_exit(99);
     running_server::signal(SIGTERM);
     std::this_thread::sleep_for(std::chrono::seconds(10));
     ::_exit(98);

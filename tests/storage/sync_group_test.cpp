@@ -42,6 +42,11 @@ void fail_one_sync(fake_disk& disk, sync_group& group, fake_queue& queue) {
   REQUIRE(flush.failure == input_output_error);
 }
 
+std::error_code heard_by_a_newcomer(sync_group& group) {
+  sync_witness newcomer = group.new_witness();
+  return group.unheard_failure(newcomer);
+}
+
 }  // namespace
 
 TEST_CASE("a_flush_is_one_sync") {
@@ -196,6 +201,47 @@ TEST_CASE("who_may_not_have_heard_of_a_failure_may_come_back_and_is_told") {
   group.dismiss(silent, false);
   sync_witness next = group.new_witness();
   CHECK(group.unheard_failure(next) == input_output_error);
+}
+
+TEST_CASE("who_was_there_before_does_not_hear_in_the_place_of_one_that_was_lost") {
+  sync_group group(fake_disk::direct_fd);
+  sync_witness lost = group.new_witness(), other = group.new_witness();
+  group.note_failure(input_output_error);
+  group.dismiss(lost, true);
+  CHECK(group.unheard_failure(other) == input_output_error);
+  sync_witness back = group.new_witness();
+  CHECK(group.unheard_failure(back) == input_output_error);
+  sync_witness later = group.new_witness();
+  CHECK(group.unheard_failure(later) == no_error);
+
+  // A second one is lost before the first is back.
+  sync_witness again = group.new_witness();
+  group.note_failure(input_output_error);
+  group.dismiss(later, true);
+  sync_witness first_back = group.new_witness();
+  group.dismiss(again, true);
+  CHECK(group.unheard_failure(first_back) == input_output_error);
+  sync_witness second_back = group.new_witness();
+  CHECK(group.unheard_failure(second_back) == input_output_error);
+  CHECK(heard_by_a_newcomer(group) == no_error);
+
+  // When all that is settled, anybody's hearing counts for a failure after it.
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(other) == input_output_error);
+  CHECK(heard_by_a_newcomer(group) == no_error);
+}
+
+TEST_CASE("who_comes_instead_of_one_that_was_lost_hears_of_a_loss_behind_want_of_room") {
+  const std::error_code no_room(ENOSPC, std::system_category());
+  for (const bool is_lost : {false, true}) {
+    sync_group group(fake_disk::direct_fd);
+    sync_witness gone = group.new_witness();
+    group.note_failure(input_output_error);
+    group.note_failure(no_room);
+    group.dismiss(gone, is_lost);
+    sync_witness back = group.new_witness();
+    CHECK(group.unheard_failure(back) == input_output_error);
+  }
 }
 
 TEST_CASE("who_has_heard_of_all_failures_leaves_none_to_others") {

@@ -211,6 +211,24 @@ TEST_CASE("zeroing_that_must_be_fast_and_is_refused_by_the_file_system_changes_n
   }
 }
 
+// The kernel would write zeroes itself for a disk that has no command for them, and call that zeroing in
+// place.
+TEST_CASE(
+    "rule 30: a_disk_that_turns_out_to_have_no_zeroes_of_its_own_is_not_asked_for_them_in_another_way") {
+  geometry shape = capable_shape();
+  shape.is_block_device = true;
+  zeroing_world world(shape);
+  world.disk.refuse_all(io_op::punch_hole, EOPNOTSUPP);
+  device_request fast(world.device, operation_kind::write_zeroes, 0, 16 * kib);
+  fast.op.only_if_fast = true;
+  world.carry_out(fast);
+  CHECK(fast.failure() == std::errc::operation_not_supported);
+  CHECK(world.disk.image() == world.before);
+  CHECK_FALSE(world.zero(0, 16 * kib));
+  CHECK(world.steps() == std::vector<io_op>{io_op::punch_hole, io_op::write});
+  CHECK(world.is_zeroed(0, 16 * kib));
+}
+
 TEST_CASE("zeroing_that_must_be_fast_uses_what_is_fast") {
   zeroing_world world(capable_shape());
   world.disk.refuse_all(io_op::punch_hole, EOPNOTSUPP);

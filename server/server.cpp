@@ -89,7 +89,7 @@ void server::run() {
   main_.run();
   others.clear();
   // A file system that keeps the reader of keys does not keep the server, which has nothing left to do.
-  if (readings_ != 0) std::_Exit(EXIT_SUCCESS);
+  if (key_reader_ && key_reader_->is_busy()) std::_Exit(EXIT_SUCCESS);
 }
 
 // Here and not earlier, for the sandbox is the thread's that made it, and of those made later.
@@ -100,7 +100,7 @@ void server::start_threads(std::vector<std::jthread>& others) {
   };
   try {
     blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
-    if (tls_) key_reader_.emplace(1);
+    if (tls_) key_reader_.emplace(*tls_);
     for (auto& each : loops_) {
       if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
     }
@@ -185,7 +185,11 @@ void server::wait_for_signal() {
     if (failure) return;
     // With nothing to read again, SIGHUP may be what it was made for: the terminal is gone.
     if (signal == SIGHUP && (tls_ || !has_terminal_)) {
-      read_keys_soon();
+      if (key_reader_) {
+        key_reader_->read_again_soon();
+      } else {
+        spdlog::info("SIGHUP: without TLS there are no keys to read again");
+      }
       return wait_for_signal();
     }
     if (stopping_) {
@@ -195,31 +199,6 @@ void server::wait_for_signal() {
     stop(signal);
     wait_for_signal();
   });
-}
-
-// On a thread of its own: a file system may take its time, and clients have none for that.
-void server::read_keys_soon() {
-  if (!tls_) return spdlog::info("SIGHUP: without TLS there are no keys to read again");
-  ++readings_;
-  try {
-    asio::post(*key_reader_, [this] {
-      read_keys_again();
-      --readings_;
-    });
-  } catch (const std::bad_alloc&) {
-    --readings_;
-    spdlog::error("no memory to read the keys again");
-  }
-}
-
-void server::read_keys_again() {
-  try {
-    tls_->read_again();
-    for (const auto& each : tls_->current()->warnings()) spdlog::warn("{}", each);
-    spdlog::info("new connections: {}", tls_->current()->describe());
-  } catch (const std::exception& wrong) {
-    spdlog::error("{}; going on with the keys as they were", wrong.what());
-  }
 }
 
 void server::stop(int signal) {

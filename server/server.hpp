@@ -4,7 +4,6 @@
 #include <atomic>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/thread_pool.hpp>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "server/connection.hpp"
 #include "server/exports.hpp"
 #include "server/file_keeper.hpp"
+#include "server/key_reader.hpp"
 #include "server/listeners.hpp"
 #include "server/rare_line.hpp"
 #include "server/service_manager.hpp"
@@ -61,8 +61,6 @@ class server {
   void stop(int signal);
   boost::asio::io_context& make_loops();
   void start_threads(std::vector<std::jthread>& others);
-  void read_keys_soon();
-  void read_keys_again();
   void cut_off_the_rest();
   void for_each_connection(void (connection::*act)());
   void on_ended(const peer_address& who, counted_loop& home);
@@ -87,8 +85,8 @@ class server {
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
   std::atomic<bool> stopping_ = false;
-  std::atomic<unsigned> readings_ = 0;                  // of keys, asked for and not done
-  std::optional<boost::asio::thread_pool> key_reader_;  // first to go: it uses the keys and the files
+  std::atomic<unsigned> readings_ = 0;    // of keys, asked for and not done
+  std::optional<key_reader> key_reader_;  // first to go: it uses the keys and the files
 };
 
 }  // namespace aionbd::server

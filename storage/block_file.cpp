@@ -58,8 +58,11 @@ bool has_name(const std::string& path) {
 // Else a power cut may take the name away, and with it all that was flushed.
 void make_durable(const block_file::request& wanted, int fd, const std::string& folder) {
   const file_descriptor place(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  // Who may not read the folder may still make a file in it; most file systems keep both together.
-  if (::fsync(place ? place.get() : fd) != 0) refuse(wanted.path, "cannot make durable", errno);
+  if (place && ::fsync(place.get()) == 0) return;
+  if (place && errno != EINVAL) refuse(wanted.path, "cannot make durable", errno);
+  // Who may not read the folder may still make a file in it, and there are file systems that sync no folders;
+  // most keep both together.
+  if (::fsync(fd) != 0) refuse(wanted.path, "cannot make durable", errno);
 }
 
 // For file systems that know no files without a name. Who is interrupted leaves a file of no use behind.
@@ -75,27 +78,46 @@ bool create_by_name(const block_file::request& wanted, const std::string& folder
   return true;
 }
 
-// True if the file was not there and is now. It gets its name last, so that it is never seen half made,
-// whoever is interrupted.
-bool create_if_missing(const block_file::request& wanted) {
-  if (!wanted.create_size || has_name(wanted.path)) return false;
-  std::string folder = std::filesystem::path(wanted.path).parent_path();
-  if (folder.empty()) folder = ".";
+enum class creation { made, was_there, cannot_be_nameless };
+
+// It gets its name last, so that it is never seen half made, whoever is interrupted.
+creation create_nameless(const block_file::request& wanted, const std::string& folder) {
   const file_descriptor fresh(::open(folder.c_str(), O_RDWR | O_TMPFILE | O_CLOEXEC, only_the_owner));
-  if (!fresh && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL))
-    return create_by_name(wanted, folder);
+  if (!fresh && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+    return creation::cannot_be_nameless;
+  }
   if (!fresh) refuse(wanted.path, "cannot create", errno);
   fill_new_file(fresh.get(), wanted);
   if (::fsync(fresh.get()) != 0) refuse(wanted.path, "cannot make durable", errno);
   const std::string nameless = "/proc/self/fd/" + std::to_string(fresh.get());
   if (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, wanted.path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-    if (errno == EEXIST) return false;  // somebody else was quicker
+    if (errno == EEXIST) return creation::was_there;  // somebody else was quicker
+    // There may be no /proc. Or no way into the folder, which will show again.
+    if (errno == ENOENT) return creation::cannot_be_nameless;
     refuse(wanted.path, "cannot create", errno);
   }
   undo_creation undo(wanted.path);
   make_durable(wanted, fresh.get(), folder);
   undo.keep();
-  return true;
+  return creation::made;
+}
+
+// True if the file was not there and is now.
+bool create_if_missing(const block_file::request& wanted) {
+  if (!wanted.create_size || has_name(wanted.path)) return false;
+  std::string folder = std::filesystem::path(wanted.path).parent_path();
+  if (folder.empty()) folder = ".";
+  const creation nameless = create_nameless(wanted, folder);
+  // By now the space of the nameless one is free again.
+  if (nameless == creation::cannot_be_nameless) return create_by_name(wanted, folder);
+  return nameless == creation::made;
+}
+
+bool is_same_file(int one, int other) {
+  struct stat facts {
+  }, others{};
+  return ::fstat(one, &facts) == 0 && ::fstat(other, &others) == 0 && facts.st_dev == others.st_dev &&
+         facts.st_ino == others.st_ino;
 }
 
 // Looks before opening: to open a pipe would wait, and to open a tape would rewind it.
@@ -216,10 +238,12 @@ void block_file::find_alignment() {
 
   shape_.direct_end = round_down(shape_.size, std::max(shape_.alignment, cached_unit(main_.get())));
   const int access = (shape_.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
-  // By way of /proc: the same file, even if the path has come to mean another.
+  // By way of /proc, if there is one: the same file, even if the path has come to mean another.
   const std::string same = "/proc/self/fd/" + std::to_string(main_.get());
   buffered_ = file_descriptor(::open(same.c_str(), access));
+  if (!buffered_ && errno == ENOENT) buffered_ = file_descriptor(::open(path_.c_str(), access));
   if (!buffered_) refuse(path_, "cannot open a second time", errno);
+  if (!is_same_file(main_.get(), buffered_.get())) refuse(path_, "cannot open a second time", ESTALE);
   // No read-ahead: it would bring pages into the cache that belong to direct I/O.
   (void)::posix_fadvise(buffered_.get(), 0, 0, POSIX_FADV_RANDOM);
 }

@@ -7,8 +7,10 @@ import os
 import re
 import subprocess
 import time
+from pathlib import Path
 
 import served
+from disks import DiskFacts
 from extended_client import BLOCK_STATUS, ExtendedClient, NbdError
 from raw_client import EIO, ENOSPC, FLUSH, READ, TRIM, WRITE_ZEROES, RawClient, request, write
 from served import KIB, MIB
@@ -16,7 +18,7 @@ from served import KIB, MIB
 FUA, NO_HOLE = 1, 2
 
 
-class Faults(served.Facts):
+class Faults(DiskFacts):
     # What they share
 
     @contextlib.contextmanager
@@ -45,21 +47,6 @@ class Faults(served.Facts):
     def _said(server):
         return [line for line in server.log().splitlines() if " failed: " in line]
 
-    def _mounted(self, size, make=("mkfs.ext4", "-q", "-m", "0")):
-        """A small file system."""
-        self.need_root()
-        folder = self.folder / "mounted"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder]
-        if make:
-            self.run_tool(*make, self.sparse(size, "file-system"))
-            command = ["mount", "-o", "loop", self.folder / "file-system", folder]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            self.skipTest(f"cannot mount here: {done.stderr.strip()}")
-        self.addCleanup(subprocess.run, ["umount", folder], check=True)
-        return folder
-
     @staticmethod
     def _fill_up(path):
         """Takes all the room that there is."""
@@ -74,30 +61,21 @@ class Faults(served.Facts):
                     size //= 2
 
     def _loop_device(self, size):
-        self.need_root()
-        self.need("losetup")
         backing = self.image(size, "backing.img")
-        done = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", backing],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode != 0:
-            self.skipTest(f"no loop devices here: {done.stderr.strip()}")
-        device = done.stdout.strip()
-        # Unless the test itself does so.
-        self.addCleanup(subprocess.run, ["losetup", "--detach", device], stderr=subprocess.DEVNULL, check=False)
-        return device, backing
+        return self.loop_device(backing), backing
 
     # Full
 
     @served.need("loop_devices")
     def a_full_file_system_is_enospc_until_there_is_room_again(self):
-        self._full(self._mounted(32 * MIB))
+        self._full(self.mounted(32 * MIB))
 
     @served.need("loop_devices")
     def a_full_file_system_is_enospc_until_there_is_room_again_in_buffered_io(self):
-        self._full(self._mounted(32 * MIB), "--io", "buffered")
+        self._full(self.mounted(32 * MIB), "--io", "buffered")
 
     def a_full_tmpfs_is_enospc_until_there_is_room_again(self):
-        self._full(self._mounted(16 * MIB, make=None), "--io", "buffered")
+        self._full(self.mounted(16 * MIB, make=None), "--io", "buffered")
 
     def _full(self, folder, *options):
         path = folder / "disk.img"
@@ -158,6 +136,45 @@ class Faults(served.Facts):
             self.assertFalse(path.exists(), call)
         with served.Server(self.sockets, arguments) as server:
             self.assertEqual(server.connect().get_size(), 5 * MIB)
+
+    def a_file_is_made_where_there_is_no_proc(self):
+        """Which is the way to name what was made without a name, and to open the end of an odd-sized one."""
+        self.need_root()
+        self.need("unshare")
+        if served.is_sanitized():
+            return  # Such a build needs /proc itself.
+        without = ["unshare", "--mount", "sh", "-c", 'umount --lazy /proc && exec "$@"', "sh"]
+        for size in (2 * MIB, 2 * MIB + 333):
+            path = self.folder / f"new-{size}.img"
+            with self.serve(path, "--create", size, "--preallocate", prefix=without) as server:
+                self.assertEqual(os.listdir(Path(f"/proc/{server.pid}", "root", "proc")), [])
+                with RawClient.in_transmission(server) as client:
+                    client.send(write(b"end", offset=size - 3, flags=FUA))
+                    self.assertEqual(client.reply()[1], 0)
+            content = path.read_bytes()
+            self.assertEqual((len(content), content[-4:]), (size, b"\0end"))
+            self.assertGreaterEqual(path.stat().st_blocks * 512, size)
+
+    def a_folder_that_knows_no_sync_is_no_obstacle_and_one_that_fails_is(self):
+        self.need("strace")
+        trace = self.folder / "trace"
+
+        def with_folders(error):
+            # The first sync is the file's.
+            return ["strace", "-f", "-o", trace, "-e", "trace=fsync", "-e", f"inject=fsync:error={error}:when=2"]
+        no_leaks = {"ASAN_OPTIONS": "detect_leaks=0"}
+        path = self.folder / "new.img"
+        done = subprocess.run([*with_folders("EIO"), served.program, "--unix", self.free_socket(), "--create", "1M", path],
+                              stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, **no_leaks}, timeout=60)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"cannot make durable {path}: Input/output error", done.stderr)
+        self.assertFalse(path.exists())
+        with self.serve(path, "--create", "1M", prefix=with_folders("EINVAL"), environment=no_leaks) as server:
+            self.assertEqual(server.connect().get_size(), MIB)
+        # Then the file once more, which has its name by now.
+        synced = re.findall(r"fsync\((\d+)\) += (\S+)", trace.read_text())
+        self.assertEqual([result for _, result in synced], ["0", "-1", "0"])
+        self.assertEqual(synced[0][0], synced[2][0])
 
     # Cut off
 

@@ -271,8 +271,10 @@ void block_device::finish(operation& op) {
 
 void block_device::hear_of_failed_syncs(operation& op) {
   if (op.witness == nullptr) return;
+  // Also in place of the failure of its own sync, which is among them: that may have been for want of room
+  // only.
   const std::error_code unheard = syncs_.unheard_failure(*op.witness);
-  if (!op.failure) op.failure = unheard;
+  if (unheard) op.failure = unheard;
 }
 
 }  // namespace aionbd::storage

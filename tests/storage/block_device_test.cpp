@@ -375,6 +375,21 @@ TEST_CASE("a_durable_zeroing_tells_of_a_failed_sync_too") {
   }
 }
 
+TEST_CASE("a_sync_that_fails_for_want_of_room_does_not_hide_an_earlier_loss") {
+  device_world world(shape_of(8192, 8192, 512));
+  sync_witness witness = world.device.new_witness();
+  world.disk.fail_nth(io_op::sync, 0, EIO);
+  device_request foreign_flush(world.device, operation_kind::flush);
+  world.carry_out(foreign_flush);
+  world.disk.fail_nth(io_op::sync, 0, ENOSPC);
+  device_request flush(world.device, operation_kind::flush);
+  flush.op.witness = &witness;
+  world.carry_out(flush);
+  CHECK(flush.failure() == input_output_error);
+  world.carry_out(flush);
+  CHECK_FALSE(flush.failure());
+}
+
 TEST_CASE("a_failed_durable_write_is_told_on_the_next_flush_of_the_others") {
   device_world world(shape_of(8192, 8192, 512));
   sync_witness writer = world.device.new_witness();

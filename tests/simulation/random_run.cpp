@@ -5,22 +5,18 @@
 #include <cerrno>
 #include <iterator>
 #include <memory>
-#include <utility>
-
-#include "tests/protocol/bytes.hpp"
+#include <vector>
 
 namespace aionbd::tests {
 
 namespace {
 
 using protocol::command;
-using protocol::reply_mode;
 namespace flag = protocol::command_flag;
 
-constexpr std::size_t requests_max = 50;
-constexpr std::size_t in_flight_max = 6;  // of one client
 constexpr std::size_t steps_max = 200'000;
 constexpr std::size_t much = std::size_t{1} << 20;
+constexpr std::uint32_t eio = 5, enospc = 28;
 
 // Small, so that everything meets everything.
 storage::geometry shape_from(std::uint64_t number) {
@@ -45,40 +41,47 @@ storage::geometry shape_from(std::uint64_t number) {
           .can_discard = abilities == 3};
 }
 
+bool is_durable(const protocol::request& asked) {
+  return asked.what == command::flush || (asked.what != command::read && (asked.flags & flag::fua) != 0);
+}
+
 }  // namespace
 
 random_run::random_run(std::uint64_t seed, defect broken)
-    : broken_(broken),
-      generator_(seed),
-      shape_(shape_from(random(24))),
+    : accounted_run(seed, shape_from(seed).size),
+      broken_(broken),
+      shape_(shape_from(seed)),
       has_failures_(broken == defect::none && one_in(4)),
-      has_hang_ups_(one_in(4)),
-      server_(shape_, 1 + random(2), [this](std::uint64_t limit) { return random(limit); }),
-      history_(shape_.size),
-      requests_left_(10 + random(requests_max - 10)) {
+      has_failed_syncs_(broken == defect::two_sync_groups ||
+                        (broken == defect::none && !has_failures_ && one_in(3))),
+      server_(shape_, 1 + random(2), [this](std::uint64_t limit) { return random(limit); }) {
   server_.disk.short_counts(one_in(2));
   server_.disk.finish_at_once(one_in(4));
-  if (broken == defect::two_range_locks) server_.exports.add("other", "", shape_, server_.disk.file());
+  const bool is_in_two = broken == defect::two_range_locks || broken == defect::two_sync_groups;
+  if (is_in_two) server_.exports.add("other", "", shape_, server_.disk.file());
   if (broken == defect::idle_syncs) server_.disk.ignore_syncs();
   for (std::size_t i = 1 + random(4); i > 0; --i) {
     client& fresh = clients_.emplace_back();
     fresh.home = random(server_.loops.size());
-    if (broken == defect::two_range_locks && i % 2 == 0) fresh.asks_for = "other";
+    if (is_in_two && i % 2 == 0) fresh.asks_for = "other";
     connect(fresh);
   }
   for (std::uint64_t i = has_failures_ ? 1 + random(3) : 0; i > 0; --i) {
     constexpr std::array<int, 3> errors{EIO, ENOSPC, EOPNOTSUPP};
     server_.disk.fail_nth_of_any(random(3 * requests_left_), errors[random(errors.size())]);
   }
+  for (std::uint64_t i = has_failed_syncs_ ? 1 + random(3) : 0; i > 0; --i) {
+    server_.disk.fail_nth(storage::io_op::sync, random(6), one_in(3) ? ENOSPC : EIO);
+  }
 }
 
 void random_run::connect(client& fresh) {
-  constexpr std::array<reply_mode, 3> modes{reply_mode::simple, reply_mode::structured, reply_mode::extended};
-  const client_settings settings{.replies = modes[random(modes.size())],
+  const client_settings settings{.replies = random_mode(),
                                  .asks_for = fresh.asks_for,
                                  .loop_number = fresh.home,
                                  .send_buffer = one_in(4) ? 1 : 0};
   fresh.talk = std::make_unique<simulated_client>(server_, settings);
+  fresh.listener = {};
 }
 
 std::string random_run::go() {
@@ -93,12 +96,15 @@ std::string random_run::go() {
 }
 
 void random_run::step() {
+  note_failed_syncs();
   client& some = clients_[random(clients_.size())];
   simulated_loop& loop = server_.loops[random(server_.loops.size())];
   switch (random(16)) {
     case 0:
     case 1:
-      if (requests_left_ != 0 && some.in_flight.size() < in_flight_max) begin_request(some);
+      if (requests_left_ == 0 || some.in_flight.size() == in_flight_max) return;
+      --requests_left_;
+      ask_something(some, *some.talk, shape_.alignment).failed_before = syncs_.count();
       return;
     case 2:
     case 3:
@@ -128,92 +134,36 @@ void random_run::step() {
   }
 }
 
-protocol::request random_run::random_request(const client& by) {
-  constexpr std::array<command, 12> commands{
-      command::write, command::write, command::write,        command::write, command::write, command::read,
-      command::read,  command::read,  command::write_zeroes, command::trim,  command::flush, command::flush};
-  protocol::request asked;
-  asked.what = commands[random(commands.size())];
-  if (asked.what == command::flush) return asked;
-  const std::uint64_t offset = random(shape_.size), left = shape_.size - offset;
-  asked.offset = offset;
-  asked.length = 1 + random(std::min<std::uint64_t>(left, one_in(3) ? left : 2 * shape_.alignment));
-  if (one_in(4)) {
-    asked.offset = offset - offset % shape_.alignment;
-    asked.length = std::min<std::uint64_t>(shape_.alignment * (1 + random(4)), shape_.size - asked.offset);
-  }
-  unsigned flags = one_in(4) ? flag::fua : 0;
-  if (asked.what == command::write_zeroes && one_in(2)) flags |= flag::no_hole;
-  if (asked.what == command::write_zeroes && one_in(6)) flags |= flag::fast_zero;
-  const bool has_chunks = by.talk->mode() != reply_mode::simple;
-  if (asked.what == command::read && has_chunks && one_in(3)) flags |= flag::df;
-  asked.flags = static_cast<std::uint16_t>(flags);
-  return asked;
-}
-
-// Never a zero, and never what a discard leaves.
-std::byte random_run::next_value() {
-  return static_cast<std::byte>(1 + changes_++ % 200);
-}
-
-void random_run::begin_request(client& by) {
-  --requests_left_;
-  const protocol::request asked = random_request(by);
-  const bool is_write = asked.what == command::write;
-  const std::byte value = is_write ? next_value() : std::byte{0};
-  const pending account = record(asked, value);
-  if (account.what == kind::change || account.what == kind::trim) {
-    history_.put_behind(account.number, by.left_behind);
-  }
-  by.in_flight[by.talk->ask(asked, byte_vector(is_write ? asked.length : 0, value))] = account;
-}
-
-random_run::pending random_run::record(const protocol::request& asked, std::byte value) {
-  const bool durable = (asked.flags & flag::fua) != 0;
-  switch (asked.what) {
-    case command::write:
-    case command::write_zeroes:
-      return {kind::change, history_.begin_change(asked.offset, asked.length, value, durable)};
-    case command::trim:
-      return {kind::trim, history_.begin_trim(asked.offset, asked.length, storage::fake_disk::discarded)};
-    case command::read:
-      return {kind::look, history_.begin_look(asked.offset, asked.length)};
-    default:
-      return {kind::flush, history_.begin_flush()};
-  }
+// Between two steps no client can tell when it was.
+void random_run::note_failed_syncs() {
+  const std::vector<int> failed = server_.disk.failed_syncs();
+  for (std::size_t i = syncs_.count(); i < failed.size(); ++i)
+    syncs_.fail(failed[i] == ENOSPC ? enospc : eio);
 }
 
 bool random_run::hear(client& by, std::size_t length) {
   const bool any = by.talk->hear(length);
   complain(by.talk->complaint());
-  for (const answer& each : by.talk->take_answers()) settle_account(by, each);
+  for (const answer& each : by.talk->take_answers()) take(by, each);
   return any;
 }
 
-void random_run::settle_account(client& by, const answer& given) {
-  const pending account = by.in_flight.at(given.asked.cookie);
-  by.in_flight.erase(given.asked.cookie);
-  for (; by.fenced < by.left_behind.size(); ++by.fenced) history_.fence_change(by.left_behind[by.fenced]);
+void random_run::take(client& by, const answer& given) {
+  const pending asked = settle(by, given);
   digest(given.data);
   const std::array<std::byte, 2> told{static_cast<std::byte>(given.asked.cookie),
                                       static_cast<std::byte>(given.error)};
   digest(told);
-  const bool was_fast = (given.asked.flags & flag::fast_zero) != 0;
-  if (given.error != 0 && !has_failures_ && !was_fast) complain("a failure without a cause");
-  switch (account.what) {
-    case kind::change:
-    case kind::trim:
-      history_.end_change(account.number, given.error == 0);
-      // A promise is best tested as soon as it was given.
-      if ((given.asked.flags & flag::fua) != 0 && one_in(3)) cut_power();
-      return;
-    case kind::look:
-      if (given.error == 0) history_.end_look(account.number, given.data);
-      return;
-    default:
-      history_.end_flush(account.number, given.error == 0);
-      if (one_in(2)) cut_power();
-  }
+  if (!has_failures_) judge_failure(by, given, asked);
+  // A promise is best tested as soon as it was given.
+  if (asked.what == kind::flush ? one_in(2) : is_durable(given.asked) && one_in(3)) cut_power();
+}
+
+void random_run::judge_failure(client& by, const answer& given, const pending& asked) {
+  syncs_.is_there(by.listener);
+  if (was_not_fast(given)) return;
+  if (is_durable(given.asked)) return complain(syncs_.judge(by.listener, asked.failed_before, given.error));
+  if (given.error != 0) complain("a failure without a cause");
 }
 
 void random_run::cut_power() {
@@ -225,10 +175,7 @@ void random_run::cut_power() {
 // Without a word, whatever is under way; and a new connection takes its place.
 void random_run::hang_up(client& by) {
   by.talk->hang_up();
-  for (const auto& [cookie, account] : by.in_flight) {
-    if (account.what == kind::change || account.what == kind::trim) by.left_behind.push_back(account.number);
-  }
-  by.in_flight.clear();
+  leave_all_behind(by);
   connect(by);
 }
 
@@ -238,6 +185,7 @@ void random_run::finish() {
     while (moved) {
       moved = each.talk->say(much);
       moved |= server_.settle();
+      note_failed_syncs();
       moved |= hear(each, much);
     }
     if (!each.in_flight.empty()) complain("a request without a reply");
@@ -255,10 +203,6 @@ std::string random_run::verdict() {
   if (broken_ == defect::none) complain(server_.leftovers());
   if (complaint_.empty()) complain(history_.contradiction());
   return complaint_;
-}
-
-void random_run::complain(std::string what) {
-  if (complaint_.empty()) complaint_ = std::move(what);
 }
 
 void random_run::digest(std::span<const std::byte> bytes) {

@@ -1,20 +1,18 @@
 // One random run: clients on real connections change and read the same few blocks all at once, hang up and
 // come back, while the disk completes in any order, stops short and fails. What they asked and were told is
-// recorded, and must have an explanation (history.hpp). Everything comes from the seed: the same seed is the
-// same run.
+// recorded, and must have an explanation (history.hpp); where only syncs fail, clients must be told of it as
+// they were promised (failed_syncs.hpp). Everything comes from the seed: the same seed is the same run.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
-#include <random>
 #include <span>
 #include <string>
-#include <vector>
 
-#include "tests/simulation/history.hpp"
+#include "tests/simulation/accounted_run.hpp"
+#include "tests/simulation/failed_syncs.hpp"
 #include "tests/simulation/simulated_client.hpp"
 #include "tests/simulation/simulated_server.hpp"
 
@@ -25,9 +23,10 @@ enum class defect {
   none,
   two_range_locks,  // clients of one export do not wait for the other's
   idle_syncs,       // a flush that does nothing
+  two_sync_groups,  // clients of one export do not hear of the syncs that failed for the other
 };
 
-class random_run {
+class random_run : accounted_run {
  public:
   explicit random_run(std::uint64_t seed, defect broken = defect::none);
   random_run(const random_run&) = delete;
@@ -40,50 +39,33 @@ class random_run {
   std::uint64_t digest() const { return digest_; }
 
  private:
-  enum class kind { change, trim, look, flush, other };
-  struct pending {
-    kind what = kind::other;
-    std::size_t number = 0;  // in the history
-  };
-  struct client {
+  struct client : account {
     std::size_t home = 0;  // loop
     std::string asks_for;
     std::unique_ptr<simulated_client> talk;
-    std::map<std::uint64_t, pending> in_flight;  // by cookie
-    std::vector<std::size_t> left_behind;        // changes on connections it has hung up on
-    std::size_t fenced = 0;                      // of these
+    failed_syncs::listener listener;
   };
-
-  std::uint64_t random(std::uint64_t limit) { return generator_() % limit; }
-  bool one_in(std::uint64_t count) { return random(count) == 0; }
 
   void connect(client& fresh);
   void step();
-  void begin_request(client& by);
-  protocol::request random_request(const client& by);
-  pending record(const protocol::request& asked, std::byte value);
-  std::byte next_value();
   bool hear(client& by, std::size_t length);
-  void settle_account(client& by, const answer& given);
+  void take(client& by, const answer& given);
+  void judge_failure(client& by, const answer& given, const pending& asked);
+  void note_failed_syncs();
   void cut_power();
   void hang_up(client& by);
   void finish();
   std::string verdict();
-  void complain(std::string what);
   void digest(std::span<const std::byte> bytes);
 
   const defect broken_;
-  std::mt19937_64 generator_;
   const storage::geometry shape_;
-  const bool has_failures_;
-  const bool has_hang_ups_;
+  const bool has_failures_;      // of any operation
+  const bool has_failed_syncs_;  // and of nothing else
   simulated_server server_;
-  history history_;
+  failed_syncs syncs_;
   std::deque<client> clients_;
-  std::size_t requests_left_;
-  std::size_t changes_ = 0;
   std::size_t cuts_left_ = 10;  // what they leave is looked at byte by byte
-  std::string complaint_;
   std::uint64_t digest_ = 0xcbf29ce484222325;
 };
 

@@ -19,10 +19,13 @@ outcome outcome_of(std::uint64_t seed, defect broken = defect::none) {
   return {std::move(complaint), run.digest()};
 }
 
-// How many of so many runs show it.
-int noticed(defect broken, std::uint64_t seeds) {
+// How many of so many runs show it, in these words if there are any.
+int noticed(defect broken, std::uint64_t seeds, const std::string& words = {}) {
   int count = 0;
-  for (std::uint64_t seed = 0; seed < seeds; ++seed) count += !outcome_of(seed, broken).complaint.empty();
+  for (std::uint64_t seed = 0; seed < seeds; ++seed) {
+    const std::string complaint = outcome_of(seed, broken).complaint;
+    count += words.empty() ? !complaint.empty() : complaint == words;
+  }
   return count;
 }
 
@@ -45,4 +48,9 @@ TEST_CASE("clients_that_do_not_wait_for_each_others_blocks_are_noticed") {
 TEST_CASE("flushes_that_do_nothing_are_noticed") {
   const log_lines quiet;
   CHECK(noticed(defect::idle_syncs, 100) >= 50);
+}
+
+TEST_CASE("clients_that_do_not_hear_of_the_syncs_that_failed_for_others_are_noticed") {
+  const log_lines quiet;
+  CHECK(noticed(defect::two_sync_groups, 100, "a connection was not told of a failed sync") >= 20);
 }

@@ -5,16 +5,13 @@
 // it had not answered may have happened or not.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <map>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
-#include "tests/simulation/history.hpp"
+#include "tests/simulation/accounted_run.hpp"
 #include "tests/simulation/socket_client.hpp"
 
 namespace aionbd::tests {
@@ -25,7 +22,7 @@ struct arena {
   std::uint64_t length = 0;
 };
 
-class recorded_run {
+class recorded_run : accounted_run {
  public:
   // `paths` are Unix sockets of servers of the same disk, which clients choose from; `image` is its file.
   recorded_run(std::uint64_t seed, std::vector<std::string> paths, std::string image, const arena& where);
@@ -34,48 +31,24 @@ class recorded_run {
   std::string go();
 
  private:
-  enum class kind { change, trim, look, flush };
-  struct pending {
-    kind what = kind::flush;
-    std::size_t number = 0;  // in the history
-  };
-  struct client {
+  struct client : account {
     std::string path;
     std::unique_ptr<socket_client> talk;
-    std::map<std::uint64_t, pending> in_flight;  // by cookie
-    std::vector<std::size_t> left_behind;        // changes on connections it has hung up on
-    std::size_t fenced = 0;                      // of these
   };
-
-  std::uint64_t random(std::uint64_t limit) { return generator_() % limit; }
-  bool one_in(std::uint64_t count) { return random(count) == 0; }
-  static bool is_change(const pending& account) {
-    return account.what == kind::change || account.what == kind::trim;
-  }
 
   void connect(client& fresh);
   void begin_with_zeroes();
-  protocol::request random_request();
-  void begin_request(client& by);
-  pending record(const protocol::request& asked, std::byte value);
   void move_all(bool may_wait);
   void hang_up(client& by);
   void come_back(client& by);
-  void settle_account(client& by, const answer& given);
+  void take(client& by, const answer& given);
   bool is_idle() const;
   void look_at_the_file();
-  void complain(const std::string& what);
 
-  std::mt19937_64 generator_;
   const std::vector<std::string> paths_;
   const std::string image_;
   const arena arena_;
-  const bool has_hang_ups_;
-  history history_;
   std::deque<client> clients_;
-  std::size_t requests_left_;
-  std::size_t changes_ = 0;
-  std::string complaint_;
 };
 
 }  // namespace aionbd::tests

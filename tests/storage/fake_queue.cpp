@@ -354,6 +354,18 @@ std::uint64_t fake_disk::failures_injected() const {
   return injected_;
 }
 
+std::vector<int> fake_disk::failed_syncs() const {
+  const std::lock_guard guard(mutex_);
+  return failed_syncs_;
+}
+
+void fake_disk::note_delivery(const io_request& request) {
+  if (request.op != io_op::sync || request.result >= 0) return;
+  const tests::memory_of mine(tests::memory_of::test);
+  const std::lock_guard guard(mutex_);
+  failed_syncs_.push_back(static_cast<int>(-request.result));
+}
+
 std::uint64_t fake_disk::count(io_op op) const {
   const std::lock_guard guard(mutex_);
   return counts_[static_cast<std::size_t>(op)];
@@ -426,6 +438,7 @@ std::size_t fake_queue::deliver(const std::vector<io_request*>& ready) {
   for (io_request* request : ready) {
     if (request->state != io_state::idle) --outstanding_;
     request->state = io_state::idle;
+    disk_.note_delivery(*request);
     request->hook(*request);
   }
   flush();

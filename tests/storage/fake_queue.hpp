@@ -72,6 +72,8 @@ class fake_disk {
   void fail_nth_of_any(std::uint64_t n, int error);
   void refuse_all(io_op op, int error);
   std::uint64_t failures_injected() const;
+  // Errors of syncs, in the order in which those who wanted them were told.
+  std::vector<int> failed_syncs() const;
 
   std::uint64_t count(io_op op) const;
   struct record {
@@ -124,6 +126,7 @@ class fake_disk {
   void note_kind(const flight& moving, std::uint64_t length);
   void set_kind(extent_kind kind, std::uint64_t offset, std::uint64_t length);
   void finish(flight& moving);
+  void note_delivery(const io_request& request);
   void make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                    std::uint64_t length);
   std::uint64_t random(std::uint64_t limit) { return choose_(limit); }  // 0..limit-1
@@ -152,6 +155,7 @@ class fake_disk {
   std::uint64_t cuts_made_ = 0;
   std::vector<injection> injections_;
   std::uint64_t injected_ = 0;
+  std::vector<int> failed_syncs_;
   std::optional<record> last_disturbed_;
   std::array<std::uint64_t, op_count> counts_{};
   std::vector<record> log_;

@@ -66,6 +66,16 @@ struct slow_disk {
     }
   }
 
+  // That client and its loop go on, and the disk; the other loop stands still.
+  void let_only(simulated_client& by, simulated_loop& quick) {
+    for (bool moved = true; moved;) {
+      moved = by.say(much);
+      moved |= by.hear(much);
+      while (quick.run_one() || server.disk.step()) moved = true;
+      moved |= quick.drain();
+    }
+  }
+
   static void write(simulated_client& by, std::byte value, std::uint64_t offset = 0) {
     by.ask({.what = command::write, .offset = offset}, byte_vector(4096, value));
   }
@@ -121,14 +131,7 @@ TEST_CASE("rule 36: writes_that_nobody_has_read_yet_do_not_overtake_the_next_con
   // The other loop is quicker.
   simulated_client next(on.server, {.replies = on.mode, .loop_number = 1});
   slow_disk::write(next, last);
-  simulated_loop& quick = on.server.loops[1];
-  for (bool moved = true; moved;) {
-    moved = next.say(much);
-    moved |= next.hear(much);
-    while (quick.run_one()) moved = true;
-    while (on.server.disk.step()) moved = true;
-    moved |= quick.drain();
-  }
+  on.let_only(next, on.server.loops[1]);
   CHECK(next.unanswered() == 1);
   CHECK(next.all_answers().size() == 1);
   CHECK(on.holds(last));
@@ -252,19 +255,13 @@ TEST_CASE("a_client_that_says_no_more_and_does_not_read_ends_once_a_new_session_
 TEST_CASE("a_session_that_was_barred_lives_until_it_has_heard_of_it") {
   slow_disk on(impatient());
   simulated_loop& slow = on.server.loops[0];
-  simulated_loop& quick = on.server.loops[1];
   const auto gone = on.client_that_left_writes_behind();
   // What it has begun is done, and it is about to go on.
   while (on.server.disk.step() || slow.drain()) {
   }
   simulated_client next(on.server, {.replies = on.mode, .loop_number = 1});
   slow_disk::write(next, last, 8192);
-  for (bool moved = true; moved;) {
-    moved = next.say(much);
-    moved |= next.hear(much);
-    while (quick.run_one() || on.server.disk.step()) moved = true;
-    moved |= quick.drain();
-  }
+  on.let_only(next, on.server.loops[1]);
   CHECK(next.unanswered() == 0);
   while (slow.run_one()) {
   }
@@ -273,6 +270,28 @@ TEST_CASE("a_session_that_was_barred_lives_until_it_has_heard_of_it") {
   while (slow.run_one()) {
   }
   CHECK(on.server.connections() == 1);
+  next.hang_up();
+}
+
+// It says no more, and would take its replies: nothing else keeps its session from going on.
+TEST_CASE("a_session_that_was_barred_begins_nothing_more_even_before_it_has_heard_of_it") {
+  slow_disk on(impatient());
+  simulated_loop& slow = on.server.loops[0];
+  auto half = on.client(0);
+  for (int i = 0; i < 6; ++i) half->ask({.what = command::read, .offset = 0, .length = 4096});
+  on.let(*half);
+  REQUIRE(on.server.disk.count(storage::io_op::read) == 2);
+  half->say_no_more();
+  while (on.server.disk.step() || slow.drain()) {
+  }
+  simulated_client next(on.server, {.replies = on.mode, .loop_number = 1});
+  slow_disk::write(next, last, 8192);
+  on.let_only(next, on.server.loops[1]);
+  CHECK(next.unanswered() == 0);
+  while (slow.run_one()) {
+  }
+  CHECK(on.server.disk.count(storage::io_op::read) == 2);
+  slow.drain();
   next.hang_up();
 }
 

@@ -302,7 +302,12 @@ TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
     void was_barred() noexcept override {}
   } deaf;
   slow_disk on;
-  const auto gone = on.client_that_left_writes_behind();
+  // A step of a zeroing is not called off once it is with the disk, and keeps its session's place.
+  const bool has_steps = GENERATE(false, true);
+  const auto gone = has_steps ? on.client(0) : on.client_that_left_writes_behind();
+  if (has_steps) gone->ask({.what = command::write_zeroes, .offset = 0, .length = 4096 + 700});
+  on.let(*gone);
+  gone->hang_up();
   auto waiting = on.client(1);
   slow_disk::write(*waiting, last);
   on.let(*waiting);
@@ -317,7 +322,7 @@ TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
   CHECK(on.log.count_with("others have left requests behind") == 0);
   on.server.settle();
   CHECK(on.server.leftovers().empty());
-  CHECK(on.server.disk.count(storage::io_op::write) == 1);
+  CHECK(on.server.disk.count(storage::io_op::write) == (has_steps ? 0 : 1));
 }
 
 TEST_CASE("what_new_sessions_say_of_those_they_waited_for_does_not_flood_the_log") {

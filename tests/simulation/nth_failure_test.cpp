@@ -141,13 +141,13 @@ class busy_server {
 
   std::uint32_t flush(simulated_client& by) { return by.answer_to({.what = command::flush}).error; }
 
-  // Each byte is what it was, or what a change that may have come this far made of it.
+  // Each byte, of the disk and of every answered READ, is what it was, or what a change that may have come
+  // this far made of it. What is read under a change may be either.
   bool has_only_what_was_asked_for() const {
     byte_vector before(size, old);
     if (server.disk.shape().may_have_holes) {
       std::fill_n(before.begin() + std::ptrdiff_t{hole}, hole_length, zero);
     }
-    const byte_vector found = server.disk.image();
     std::vector<bool> may_be_old(size, true), may_be_new(size, false);
     byte_vector made(size, zero);
     for (const auto& list : answers) {
@@ -160,12 +160,23 @@ class busy_server {
         }
       }
     }
+    const auto is_explained = [&](std::uint64_t at, std::byte found, bool is_over) {
+      const bool is_old = found == before[at] && (may_be_old[at] || !is_over);
+      const bool is_discarded = may_be_old[at] && may_be_new[at] && found == storage::fake_disk::discarded;
+      return is_old || is_discarded || (may_be_new[at] && found == made[at]);
+    };
+    const byte_vector image = server.disk.image();
     for (std::uint64_t at = 0; at < size; ++at) {
-      const bool is_discarded =
-          may_be_old[at] && may_be_new[at] && found[at] == storage::fake_disk::discarded;
-      const bool is_fine = (may_be_old[at] && found[at] == before[at]) ||
-                           (may_be_new[at] && found[at] == made[at]) || is_discarded;
-      if (!is_fine) return false;
+      if (!is_explained(at, image[at], true)) return false;
+    }
+    for (const auto& list : answers) {
+      for (const answer& each : list) {
+        if (each.asked.what != command::read || each.error != 0) continue;
+        if (each.data.size() != each.asked.length) return false;
+        for (std::uint64_t at = 0; at < each.asked.length; ++at) {
+          if (!is_explained(each.asked.offset + at, each.data[at], false)) return false;
+        }
+      }
     }
     return true;
   }

@@ -60,6 +60,7 @@ random_run::random_run(std::uint64_t seed, defect broken)
   const bool is_in_two = broken == defect::two_range_locks || broken == defect::two_sync_groups;
   if (is_in_two) server_.exports.add("other", "", shape_, server_.disk.file());
   if (broken == defect::idle_syncs) server_.disk.ignore_syncs();
+  if (broken == defect::idle_fua) server_.disk.ignore_durability_of_writes();
   for (std::size_t i = 1 + random(4); i > 0; --i) {
     client& fresh = clients_.emplace_back();
     fresh.home = random(server_.loops.size());

@@ -23,6 +23,7 @@ enum class defect {
   none,
   two_range_locks,  // clients of one export do not wait for the other's
   idle_syncs,       // a flush that does nothing
+  idle_fua,         // a durable write that is like any other
   two_sync_groups,  // clients of one export do not hear of the syncs that failed for the other
 };
 

@@ -258,12 +258,12 @@ void fake_disk::finish(flight& moving) {
     const auto length = static_cast<std::ptrdiff_t>(moving.transferred);
     std::copy_n(image_.begin() + begin, length, completed_.begin() + begin);
     std::fill_n(completed_versions_.begin() + begin, length, version_);
-    if (request.durable && moving.error == 0) {
+    if (request.durable && moving.error == 0 && !ignores_durability_) {
       make_stable(request.offset, &completed_[request.offset], &completed_versions_[request.offset],
                   moving.transferred);
     }
   }
-  if (request.op == io_op::sync && moving.error == 0) {
+  if (request.op == io_op::sync && moving.error == 0 && !ignores_syncs_) {
     make_stable(0, moving.content.data(), moving.versions.data(), shape_.size);
   }
   const bool counts_bytes = is_read(request.op) || is_write(request.op);
@@ -276,7 +276,6 @@ void fake_disk::finish(flight& moving) {
 
 void fake_disk::make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                             std::uint64_t length) {
-  if (ignores_syncs_) return;
   for (std::uint64_t i = 0; i < length; ++i) {
     if (versions[i] < stable_versions_[offset + i]) continue;
     stable_[offset + i] = content[i];

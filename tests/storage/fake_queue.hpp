@@ -54,8 +54,9 @@ class fake_disk {
   void make(extent_kind kind, std::uint64_t offset, std::uint64_t length);
   extent_kind kind_at(std::uint64_t offset) const;
 
-  // Syncs, and writes that ask to be durable, say that they are and are not.
+  // They say that all went well, and make nothing stable.
   void ignore_syncs() { ignores_syncs_ = true; }
+  void ignore_durability_of_writes() { ignores_durability_ = true; }
 
   // Reads and writes may transfer less than asked, in whole blocks when direct.
   // Everything finishes while it is handed over, as in a file system in memory.
@@ -146,6 +147,7 @@ class fake_disk {
   bool finishes_at_once_ = false;
   bool short_counts_ = false;
   bool ignores_syncs_ = false;
+  bool ignores_durability_ = false;
   struct cut {
     io_op op;
     std::uint64_t skip;

@@ -167,10 +167,9 @@ void allow_questions_to_files(filter& rules) {
 }
 
 void allow_socket_options(filter& rules) {
-  static constexpr numbers of_all = {SO_KEEPALIVE, SO_SNDBUF, SO_RCVBUF, SO_LINGER};
+  static constexpr numbers of_all = {SO_KEEPALIVE, SO_SNDBUF};
   for (const unsigned option : of_all) rules.allow("setsockopt", {is_int(1, SOL_SOCKET), is_int(2, option)});
-  static constexpr numbers of_tcp = {TCP_NODELAY, TCP_KEEPIDLE,     TCP_KEEPINTVL,
-                                     TCP_KEEPCNT, TCP_USER_TIMEOUT, TCP_CORK};
+  static constexpr numbers of_tcp = {TCP_NODELAY, TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT};
   for (const unsigned option : of_tcp) rules.allow("setsockopt", {is_int(1, IPPROTO_TCP), is_int(2, option)});
 }
 

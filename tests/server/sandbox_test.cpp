@@ -158,6 +158,11 @@ TEST_CASE("calls_that_the_server_does_not_need_are_refused") {
          sock_fprog none{};
          return ::setsockopt(socket, SOL_SOCKET, SO_ATTACH_FILTER, &none, sizeof none);
        }},
+      {"options of sockets that the server does not set",
+       [&] {
+         const linger reset{.l_onoff = 1, .l_linger = 0};
+         return ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+       }},
       {"executable memory",
        [] {
          return ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED

@@ -14,8 +14,8 @@ void failure_log::add(const protocol::request& asked, const std::error_code& why
   const auto others = limit_.pass(std::chrono::steady_clock::now());
   if (!others) return;
   try {
-    spdlog::error("{}: {} of {} bytes at {} failed: {} ({} more like it since the last line)", peer_,
-                  protocol::to_string(asked.what), asked.length, asked.offset, why.message(), *others);
+    spdlog::error("{}: {} of {} bytes at {} failed: {}{}", peer_, protocol::to_string(asked.what),
+                  asked.length, asked.offset, why.message(), rare_line::more_like_it(*others));
   } catch (const std::bad_alloc&) {
     limit_.was_not_said(*others);
   }

@@ -40,8 +40,11 @@ class rare_line {
   std::optional<std::string> may_be_said(std::chrono::steady_clock::time_point now) {
     const auto others = pass(now);
     if (!others) return std::nullopt;
-    return *others == 0 ? std::string()
-                        : " (" + std::to_string(*others) + " more like it since the last line)";
+    return more_like_it(*others);
+  }
+
+  static std::string more_like_it(std::uint64_t others) {
+    return others == 0 ? std::string() : " (" + std::to_string(others) + " more like it since the last line)";
   }
 
  private:

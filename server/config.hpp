@@ -35,6 +35,7 @@ struct config {
   std::string file;
   std::vector<tcp_address> tcp;
   std::vector<std::string> unix_paths;
+  bool addresses_were_given = false;  // by --listen or --unix
   tls_settings tls;
 
   std::vector<network> allow;  // by TCP; empty: everybody
@@ -54,7 +55,7 @@ struct config {
   unsigned connections_max = 64;
   unsigned per_address_max = 32;  // connections; see origin_of
   std::chrono::seconds handshake_timeout{10};
-  std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;  // of each connection
+  std::uint64_t in_flight_bytes_max = std::uint64_t{64} << 20;  // of buffers of each connection's requests
   unsigned queue_depth = 128;                                   // requests in flight of each connection
   std::chrono::seconds drain_timeout{10};
   std::chrono::seconds dead_peer_timeout{90};
@@ -83,7 +84,7 @@ struct parsed {
 // Throws usage_error.
 [[nodiscard]] parsed parse_command_line(int argc, const char* const* argv);
 
-// The parts, for their own tests. All throw usage_error naming `knob`.
+// The parts, for their own tests. Both throw usage_error; the first names `knob`, the other --listen.
 [[nodiscard]] std::uint64_t parse_size(const std::string& knob, const std::string& text);  // "10G" -> bytes
 [[nodiscard]] tcp_address parse_listen(const std::string& text);  // "host", "host:port", "[v6]:port"
 

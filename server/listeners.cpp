@@ -191,6 +191,9 @@ socket_file::~socket_file() {
 std::vector<listener> open_listeners(asio::io_context& context, const config& settings, file_keeper& files) {
   const int count = sd_listen_fds(1);
   auto listeners = count > 0 ? take_handed_over(context, count) : open_configured(context, settings, files);
+  if (count > 0 && settings.addresses_were_given) {
+    spdlog::warn("--listen and --unix are not used: the service manager handed over its sockets instead");
+  }
   // Else Asio takes a client that has gone for none at all and waits for another, though more may be waiting
   // already.
   for (auto& each : listeners) each.acceptor.set_option(asio::socket_base::enable_connection_aborted(true));

@@ -13,6 +13,7 @@
 #include <optional>
 
 #include "server/unix_socket.hpp"
+#include "tests/server/log_lines.hpp"
 #include "tests/server/temporary_folder.hpp"
 #include "tests/support/catch.hpp"
 
@@ -321,6 +322,24 @@ TEST_CASE("sockets_that_systemd_hands_over_are_used_and_no_others") {
                  !std::filesystem::exists(own) && std::getenv("LISTEN_FDS") == nullptr;
         }) == 0);
   CHECK(std::filesystem::exists(on.path));  // it is systemd's to remove
+}
+
+TEST_CASE("addresses_that_are_not_used_because_systemd_hands_some_over_are_warned_about") {
+  rig on;
+  const bound_socket handed_over(on.path, SOCK_STREAM);
+  const auto warnings = [&](const server::config& settings) {
+    return with_handed_over(handed_over.get(), [&] {
+      const log_lines log;
+      asio::io_context context;
+      server::file_keeper files;
+      (void)server::open_listeners(context, settings, files);
+      return log.count_with("warning: --listen and --unix are not used: ") == 1 && log.all().size() == 1;
+    });
+  };
+  server::config settings = on_tcp("127.0.0.1", 0);
+  CHECK(warnings(settings) == 1);  // the default
+  settings.addresses_were_given = true;
+  CHECK(warnings(settings) == 0);
 }
 
 TEST_CASE("a_tcp_socket_that_systemd_hands_over_is_called_by_its_address") {

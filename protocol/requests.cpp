@@ -115,7 +115,7 @@ verdict judge_range(const request& asked, const terms& agreed) noexcept {
   if (!is_aligned(asked, agreed)) return {error::einval, "The request is not a multiple of the block size."};
   // Every answer describes at least one byte, and with REQ_ONE no more than were asked for.
   if (asked.what == command::block_status && asked.length == 0) {
-    return {error::einval, "The status of no bytes has no answer."};
+    return {error::einval, "A block status must cover at least one byte."};
   }
   return {};
 }
@@ -148,7 +148,7 @@ std::string_view sentence_for(error result) noexcept {
     case error::none:
       return {};
     case error::eperm:
-      return "The server may not do this to the export.";
+      return "The server lacks permission for this.";
     case error::eio:
       return "The server's storage failed; its log says more.";
     case error::enomem:
@@ -160,7 +160,7 @@ std::string_view sentence_for(error result) noexcept {
     case error::eoverflow:
       return "The request is too long for one answer.";
     case error::enotsup:
-      return "This cannot be done fast here.";
+      return "The range cannot be zeroed quickly.";
     case error::eshutdown:
       return "The server is shutting down.";
   }

@@ -33,16 +33,15 @@ void add_text(CLI::App& app, const std::string& knob, std::optional<std::string>
 }  // namespace
 
 void declare_access(CLI::App& app, config& settings, access_options& raw) {
-  app.add_option("--allow", raw.allow, "Let in this NETWORK by TCP, 192.0.2.0/24; repeatable (all)")
+  app.add_option("--allow", raw.allow, "Let in this network by TCP: 192.0.2.0/24; repeatable (all)")
       ->type_name("NETWORK")
       ->allow_extra_args(false);
   add_text(app, "--unix-mode", raw.unix_mode, "MODE",
-           fmt::format("Who may use Unix sockets, as chmod takes it (0{:o})", settings.unix_mode));
+           fmt::format("Permissions of Unix sockets, in octal (0{:o})", settings.unix_mode));
   add_text(app, "--unix-owner", settings.unix_owner, "OWNER", "Give Unix sockets to USER[:GROUP]");
-  add_text(app, "--user", settings.user, "USER", "From root, become USER[:GROUP] once all is open");
+  add_text(app, "--user", settings.user, "USER", "Started by root: become USER[:GROUP] once all is open");
   app.add_flag_callback(
-      "--no-sandbox", [&settings] { settings.sandbox = false; },
-      "For debugging: keep rights that are not needed");
+      "--no-sandbox", [&settings] { settings.sandbox = false; }, "Keep all rights; for debugging");
 }
 
 void apply_access(config& settings, const access_options& raw) {
@@ -55,8 +54,8 @@ void apply_access(config& settings, const access_options& raw) {
   }
   if (raw.unix_mode) settings.unix_mode = parse_mode(*raw.unix_mode);
   if (settings.unix_paths.empty()) {
-    if (raw.unix_mode) throw usage_error("--unix-mode: goes with --unix");
-    if (settings.unix_owner) throw usage_error("--unix-owner: goes with --unix");
+    if (raw.unix_mode) throw usage_error("--unix-mode: needs --unix");
+    if (settings.unix_owner) throw usage_error("--unix-owner: needs --unix");
   }
 }
 

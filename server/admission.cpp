@@ -5,15 +5,16 @@
 namespace aionbd::server {
 
 std::optional<std::string> admission::enter(const peer_address& who) {
-  if (!is_allowed(limits_.allowed, who)) return fmt::format("{} is in no network of --allow", text_of(who));
+  if (!is_allowed(limits_.allowed, who))
+    return fmt::format("{} is in none of the --allow networks", text_of(who));
   const peer_address origin = origin_of(who);
   const std::lock_guard guard(mutex_);
   if (present_ >= limits_.connections_max) {
-    return fmt::format("{} are connected, as many as --max-connections allows", present_);
+    return fmt::format("{} clients are connected, the limit of --max-connections", present_);
   }
   unsigned& count = by_origin_[origin];
   if (count >= limits_.per_address_max) {
-    return fmt::format("{} from {} are connected, as many as --max-per-address allows", count,
+    return fmt::format("{} clients from {} are connected, the limit of --max-per-address", count,
                        text_of_origin(origin));
   }
   ++count;

@@ -10,21 +10,21 @@ namespace {
 
 void say_who_can_come_in(const server& running) {
   using protocol::tls_policy;
-  const char* why = "can use the disk, and whoever listens in can read it: there is no TLS";
+  const char* why = "can use the disk, and anyone on the path can read it: there is no TLS";
   if (const tls_keys* const keys = running.keys()) {
     for (const auto& each : keys->current()->warnings()) spdlog::warn("{}", each);
     spdlog::info("TLS is {}: {}", keys->policy() == tls_policy::required ? "required" : "allowed",
                  keys->current()->describe());
     if (keys->policy() == tls_policy::allowed) {
-      why = "can use the disk, and whoever listens in can read it: TLS is not required";
+      why = "can use the disk, and anyone on the path can read it: TLS is not required";
     } else if (keys->current()->lets_anybody_in()) {
-      why = "can use the disk: there is no ca-cert.pem, and so clients need no key of their own";
+      why = "can use the disk: without a ca-cert.pem, clients need no key of their own";
     } else {
       return;
     }
   }
   for (const auto& each : running.listeners()) {
-    if (each.is_for_others) spdlog::warn("whoever reaches {} {}", each.address, why);
+    if (each.is_for_others) spdlog::warn("anyone who reaches {} {}", each.address, why);
   }
 }
 

@@ -95,7 +95,7 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
       ->type_name("POLICY");
   app.add_option_function<std::string>(
          "--tls-certificates", [&raw](const std::string& folder) { raw.tls_certificates = folder; },
-         "Folder with server-cert.pem, server-key.pem and,\nunless anybody may come in, ca-cert.pem")
+         "Folder with server-cert.pem, server-key.pem and,\nunless anyone may come in, ca-cert.pem")
       ->type_name("DIR");
   app.add_option("--tls-allow", settings.tls.allowed_names,
                  "Clients\' CN, DNS name or IP address; with @ or : also\ne-mail or URI, with = only the "
@@ -114,19 +114,19 @@ void declare(CLI::App& app, config& settings, raw_settings& raw) {
                  fmt::format("Clients at once from one address ({})", settings.per_address_max))
       ->type_name("N");
   app.add_option("--handshake-timeout", raw.handshake_timeout,
-                 fmt::format("Seconds a client has to agree ({})", settings.handshake_timeout.count()))
+                 fmt::format("Seconds for the handshake ({})", settings.handshake_timeout.count()))
       ->type_name("SECONDS");
-  app.add_option("--max-in-flight", raw.in_flight, "Payload bytes at once, per connection (64M)")
+  app.add_option("--max-in-flight", raw.in_flight, "Bytes of buffers at once, per connection (64M)")
       ->type_name("SIZE");
   app.add_option("--queue-depth", raw.queue_depth,
                  fmt::format("Requests at once, per connection ({})", settings.queue_depth))
       ->type_name("N");
-  app.add_option("--drain-timeout", raw.drain_timeout,
-                 fmt::format("Seconds to finish what is in flight when told to stop ({})",
-                             settings.drain_timeout.count()))
+  app.add_option(
+         "--drain-timeout", raw.drain_timeout,
+         fmt::format("Seconds that requests get to finish at a stop ({})", settings.drain_timeout.count()))
       ->type_name("SECONDS");
   app.add_option("--dead-peer-timeout", raw.dead_peer_timeout,
-                 fmt::format("Seconds of silence after which a client has gone ({})",
+                 fmt::format("Seconds of silence until a client is taken for dead ({})",
                              settings.dead_peer_timeout.count()))
       ->type_name("SECONDS");
   app.add_option("--log-level", settings.log_level, "debug, info, warn, error or off (info)")
@@ -182,7 +182,7 @@ void apply_tls(tls_settings& tls, const raw_settings& raw) {
                : policy == "allowed" ? tls_policy::allowed
                                      : tls_policy::required;
   if (tls.policy == tls_policy::off && has_keys) {
-    throw usage_error(fmt::format("--tls off: does not go with {}",
+    throw usage_error(fmt::format("--tls off: cannot be used with {}",
                                   raw.tls_certificates ? "--tls-certificates" : "--tls-psk"));
   }
   if (tls.policy != tls_policy::off && !has_keys) {
@@ -190,7 +190,7 @@ void apply_tls(tls_settings& tls, const raw_settings& raw) {
         fmt::format("--tls {}: needs --tls-certificates or --tls-psk; aionbd keygen makes either", policy));
   }
   if (!tls.allowed_names.empty() && !raw.tls_certificates) {
-    throw usage_error("--tls-allow: goes with --tls-certificates");
+    throw usage_error("--tls-allow: needs --tls-certificates");
   }
   if (std::find(tls.allowed_names.begin(), tls.allowed_names.end(), "") != tls.allowed_names.end()) {
     throw usage_error("--tls-allow: the pattern is empty");
@@ -209,9 +209,9 @@ void apply(config& settings, const raw_settings& raw) {
   if (raw.create) {
     settings.create_size = parse_size("--create", *raw.create);
     if (*settings.create_size == 0) throw usage_error("--create: a file of 0 bytes has nothing to serve");
-    if (settings.read_only) throw usage_error("--create: does not go with --read-only");
+    if (settings.read_only) throw usage_error("--create: cannot be used with --read-only");
   }
-  if (settings.preallocate && !raw.create) throw usage_error("--preallocate: goes with --create");
+  if (settings.preallocate && !raw.create) throw usage_error("--preallocate: needs --create");
   if (raw.io != "direct" && raw.io != "buffered") {
     throw usage_error(fmt::format("--io: '{}' is neither direct nor buffered", raw.io));
   }
@@ -228,7 +228,8 @@ void apply(config& settings, const raw_settings& raw) {
 }
 
 void listen_by_default(config& settings) {
-  if (!settings.tcp.empty() || !settings.unix_paths.empty()) return;
+  settings.addresses_were_given = !settings.tcp.empty() || !settings.unix_paths.empty();
+  if (settings.addresses_were_given) return;
   settings.tcp = {{.host = "127.0.0.1", .port = default_port},
                   {.host = "::1", .port = default_port, .must_exist = false}};
 }
@@ -272,7 +273,7 @@ parsed parse_command_line(int argc, const char* const* argv) {
   raw_settings raw;
   CLI::App app{"Serves a file or block device over NBD with direct, asynchronous I/O.", "aionbd"};
   app.set_version_flag("--version", "aionbd " AIONBD_VERSION);
-  app.footer("Attach with: nbd-client localhost /dev/nbd0");
+  app.footer("Attach: nbd-client localhost /dev/nbd0   Keys for TLS: aionbd keygen --help");
   app.get_formatter()->column_width(32);
   declare(app, result.settings, raw);
   declare_access(app, result.settings, raw.access);

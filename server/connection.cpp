@@ -147,7 +147,7 @@ asio::awaitable<void> connection::transmit() {
   if (!why) {
     spdlog::info("{}: disconnected", stream_.peer());
   } else if (why == make_error_code(asio::error::eof)) {
-    spdlog::info("{}: gone without a goodbye", stream_.peer());
+    spdlog::info("{}: closed the connection without NBD_CMD_DISC", stream_.peer());
   } else {
     warn_rarely(home_.troubles, stream_.peer(), "connection ended: {}", why.message());
   }

@@ -50,12 +50,11 @@ void give_up_rights(bool sandboxed, const std::optional<user_and_group>& user, f
   if (sandboxed || user) files.start(sandboxed);
   if (!sandboxed) {
     if (user) become(user->user, user->group);
-    spdlog::warn("--no-sandbox: a hole in this server would be one in all that its user may do");
+    spdlog::warn("--no-sandbox: whoever breaks into this server can do all that its user can");
     return;
   }
   const auto missing = enter_sandbox(user);
-  if (!missing.empty())
-    spdlog::warn("this system has no part of the sandbox for {}", fmt::join(missing, ", "));
+  if (!missing.empty()) spdlog::warn("the sandbox is incomplete here, without: {}", fmt::join(missing, ", "));
 }
 
 std::vector<std::string> enter_sandbox(const std::optional<user_and_group>& user) {

@@ -73,7 +73,7 @@ asio::awaitable<void> session::wait_for_those_ahead() {
   }
   if (!is_behind_others_ || place_.is_barred()) co_return;
   warn_rarely(home_.troubles, stream_.peer(),
-              "others have left requests behind that do not get done; they are called off");
+              "unfinished requests of clients that left held this session up; cancelling them");
   place_.bar_those_ahead();
   is_behind_others_ = !place_.stop_waiting();
   while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());

@@ -45,7 +45,7 @@ std::string system_says(int error) {
 
 void fill_new_file(int fd, const block_file::request& wanted) {
   const auto size = static_cast<off_t>(*wanted.create_size);
-  if (::ftruncate(fd, size) != 0) refuse(wanted.path, "cannot give its size to", errno);
+  if (::ftruncate(fd, size) != 0) refuse(wanted.path, "cannot set the size of", errno);
   if (!wanted.preallocate) return;
   if (::fallocate(fd, 0, 0, size) != 0) refuse(wanted.path, "cannot allocate the space of", errno);
 }
@@ -59,10 +59,10 @@ bool has_name(const std::string& path) {
 void make_durable(const block_file::request& wanted, int fd, const std::string& folder) {
   const file_descriptor place(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (place && ::fsync(place.get()) == 0) return;
-  if (place && errno != EINVAL) refuse(wanted.path, "cannot make durable", errno);
+  if (place && errno != EINVAL) refuse(wanted.path, "cannot sync", errno);
   // Who may not read the folder may still make a file in it, and there are file systems that sync no folders;
   // most keep both together.
-  if (::fsync(fd) != 0) refuse(wanted.path, "cannot make durable", errno);
+  if (::fsync(fd) != 0) refuse(wanted.path, "cannot sync", errno);
 }
 
 // For file systems that know no files without a name. Who is interrupted leaves a file of no use behind.
@@ -88,7 +88,7 @@ creation create_nameless(const block_file::request& wanted, const std::string& f
   }
   if (!fresh) refuse(wanted.path, "cannot create", errno);
   fill_new_file(fresh.get(), wanted);
-  if (::fsync(fresh.get()) != 0) refuse(wanted.path, "cannot make durable", errno);
+  if (::fsync(fresh.get()) != 0) refuse(wanted.path, "cannot sync", errno);
   const std::string nameless = "/proc/self/fd/" + std::to_string(fresh.get());
   if (::linkat(AT_FDCWD, nameless.c_str(), AT_FDCWD, wanted.path.c_str(), AT_SYMLINK_FOLLOW) != 0) {
     if (errno == EEXIST) return creation::was_there;  // somebody else was quicker
@@ -125,7 +125,7 @@ struct stat look_at(const std::string& path) {
   struct stat facts {};
   if (::stat(path.c_str(), &facts) != 0) {
     if (errno == ENOENT) throw open_error(reason::missing, path + " does not exist");
-    refuse(path, "cannot look at", errno);
+    refuse(path, "cannot stat", errno);
   }
   if (S_ISREG(facts.st_mode) || S_ISBLK(facts.st_mode)) return facts;
   const char* const kind = S_ISDIR(facts.st_mode)    ? "a directory"
@@ -160,7 +160,7 @@ block_file block_file::open(const request& wanted) {
     throw open_error(
         reason::in_use,
         wanted.path + (wanted.read_only ? " is open for writing by another process"
-                                        : " is in use by another process, and writing needs it alone"));
+                                        : " is locked by another process; writing needs it exclusively"));
   }
   file.measure(wanted);
   file.find_alignment();
@@ -199,7 +199,7 @@ bool block_file::lock(const request& wanted) const {
 
 void block_file::measure(const request& wanted) {
   struct stat facts {};
-  if (::fstat(main_.get(), &facts) != 0) refuse(wanted.path, "cannot look at", errno);
+  if (::fstat(main_.get(), &facts) != 0) refuse(wanted.path, "cannot stat", errno);
   shape_.size = static_cast<std::uint64_t>(facts.st_size);
   dev_t disk = facts.st_dev;
   if (shape_.is_block_device) {

@@ -54,7 +54,8 @@ class block_file {
     bool preallocate = false;  // a file that is created: with all its space
   };
 
-  // Nothing is created or changed when this throws.
+  // When this throws, a file that it created is gone again, unless another process has locked it meanwhile;
+  // one that was there before is as it was.
   static block_file open(const request& wanted);
 
   const geometry& shape() const { return shape_; }

@@ -19,7 +19,7 @@ class Access(served.Facts):
             self.assertEqual(greeted(server.port, "127.0.0.2"), GREETING)
             for other in ("127.0.0.1", "127.0.0.3", "127.0.0.20", "127.0.0.200"):
                 self.assertEqual((other, greeted(server.port, other)), (other, b""))
-            server.wait_for_log(r"refused a client: 127\.0\.0\.\d+ is in no network of --allow")
+            server.wait_for_log(r"refused a client: 127\.0\.0\.\d+ is in none of the --allow networks")
             self.assertEqual(greeted(server.port, "127.0.0.2"), GREETING)
 
     def each_of_several_networks_is_let_in(self):

@@ -224,7 +224,7 @@ class Conversation(served.Facts):
                     cookie, _, data = client.reply(MIB)
                     self.assertEqual(data[:64 * KIB], image.read_bytes()[cookie * MIB:cookie * MIB + 64 * KIB])
                 self.assertEqual(client.receive_rest(), b"")
-                server.wait_for_log("gone without a goodbye")
+                server.wait_for_log("closed the connection without NBD_CMD_DISC")
 
 
 if __name__ == "__main__":

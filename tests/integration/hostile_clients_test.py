@@ -226,7 +226,7 @@ class HostileClients(served.Facts):
                 refused = RawClient(server, flags=None)
                 self.assertEqual(refused.receive_rest(), b"")
                 refused.close()
-            server.wait_for_log("refused a client: 3 are connected")
+            server.wait_for_log("refused a client: 3 clients are connected")
             for leave in (present[0].close, present[1].close, present[2].shutdown):
                 leave()
             served.wait_until(lambda: self._is_let_in(server), served.PATIENCE_S, "being let in")

@@ -65,7 +65,7 @@ class Limits(served.Facts):
         with self.serve(self.image(MIB), "--max-per-address", 2, tcp=True) as server:
             present = [RawClient.in_transmission(server) for _ in range(2)]
             self.assertEqual(greeted(server.port, "127.0.0.1"), b"")
-            server.wait_for_log(r"refused a client: 2 from 127\.0\.0\.1 are connected, as many as --max-per-address")
+            server.wait_for_log(r"refused a client: 2 clients from 127\.0\.0\.1 are connected, the limit of --max-per-address")
             self.assertEqual(greeted(server.port, "127.0.0.2"), GREETING)
             present.pop().close()
             served.wait_until(lambda: greeted(server.port) == GREETING, served.PATIENCE_S, "being let in")
@@ -77,7 +77,7 @@ class Limits(served.Facts):
             present = [RawClient.in_transmission(server) for _ in range(2)]
             with RawClient(server, flags=None) as refused:
                 self.assertEqual(refused.receive_rest(), b"")
-            server.wait_for_log(rf"2 from user {os.getuid()} are connected")
+            server.wait_for_log(rf"2 clients from user {os.getuid()} are connected")
             for each in present:
                 each.close()
 
@@ -99,7 +99,7 @@ class Limits(served.Facts):
                            prefix=self._own_network(prepare)) as server:
             said = self._run_inside(server, GREETED_INSIDE, first, first, same, first, same, other)
             self.assertEqual(said.split(), ["yes", "yes", "no", "no", "yes"])
-            server.wait_for_log(r"2 from 2001:db8:0:1::/64 are connected, as many as --max-per-address allows")
+            server.wait_for_log(r"2 clients from 2001:db8:0:1::/64 are connected, the limit of --max-per-address")
 
     def _own_network(self, prepare):
         return ["unshare", "--net", "sh", "-c", f'{prepare}; exec "$@"', "sh"]

@@ -62,7 +62,7 @@ class Sandbox(served.Facts):
         client.shutdown()
 
     def _missing(self, server):
-        found = re.search(r"this system has no part of the sandbox for (.*)", server.log())
+        found = re.search(r"the sandbox is incomplete here, without: (.*)", server.log())
         return found.group(1) if found else ""
 
     # On, by default
@@ -133,7 +133,7 @@ class Sandbox(served.Facts):
     def where_filters_are_forbidden_the_rest_holds_and_the_log_says_so(self):
         with self.serve(self.sparse(8 * MIB), prefix=forbidding(1, "seccomp")) as server:
             self.assertRegex(self._missing(server), r"the system call filter \(")
-            self.assertEqual(server.log().count("no part of the sandbox"), 1)
+            self.assertEqual(server.log().count("the sandbox is incomplete"), 1)
             for status in self._threads(server.pid):
                 self.assertEqual(status["CapEff"], NONE)
             self._use(server)

@@ -32,7 +32,7 @@ class Sharing(served.Facts):
     def a_file_that_another_aionbd_writes_is_refused(self):
         image = self.image(MIB)
         with self.serve(image):
-            self._refused(r"disk\.img is in use by another process, and writing needs it alone", image)
+            self._refused(r"disk\.img is locked by another process; writing needs it exclusively", image)
 
     def a_file_that_another_aionbd_writes_is_refused_even_for_reading(self):
         image = self.image(MIB)
@@ -43,13 +43,13 @@ class Sharing(served.Facts):
         image = self.image(MIB)
         os.link(image, self.folder / "other.img")
         with self.serve(image):
-            self._refused("in use by another process", self.folder / "other.img")
+            self._refused("locked by another process", self.folder / "other.img")
 
     def two_read_only_servers_share_a_file(self):
         image = self.image(MIB)
         with self.serve(image, "--read-only") as first, self.serve(image, "--read-only") as second:
             self.assertEqual(first.connect().pread(100, 7), second.connect().pread(100, 7))
-            self._refused("in use by another process", image)
+            self._refused("locked by another process", image)
 
     def the_lock_is_gone_when_the_server_is(self):
         image = self.image(MIB)
@@ -67,14 +67,14 @@ class Sharing(served.Facts):
             handle = server.connect()
             handle.pwrite(b"tail", MIB + 300)
             handle.flush()
-            self._refused("in use by another process", image)
+            self._refused("locked by another process", image)
 
     # QEMU first
 
     def a_file_that_qemu_writes_is_refused(self):
         image = self.image(MIB)
         with self._open_in_qemu(image):
-            self._refused("in use by another process", image)
+            self._refused("locked by another process", image)
             self._refused("open for writing by another process", "--read-only", image)
 
     def a_file_that_qemu_reads_is_shared_with_readers(self):

@@ -112,7 +112,7 @@ class StartErrors(served.Facts):
         self._refused(r".*disk\.img is empty", *self._socket(), "--create", "5M", self.image(b""))
 
     def a_new_file_that_is_too_large_is_taken_back(self):
-        self._refused(r"cannot give its size to .*new\.img: File too large", *self._socket(), "--create", "7E",
+        self._refused(r"cannot set the size of .*new\.img: File too large", *self._socket(), "--create", "7E",
                       self.folder / "new.img")
 
     def a_new_file_without_space_for_it_is_taken_back(self):
@@ -271,8 +271,8 @@ class StartErrors(served.Facts):
         self._misused("--log-level: 'loud' is not one of debug, info", "--log-level", "loud", image)
 
     def options_that_do_not_go_together(self):
-        self._misused("--preallocate: goes with --create", "--preallocate", self.image(MIB))
-        self._misused("--create: does not go with --read-only", "--create", "1M", "--read-only", self.folder / "new.img")
+        self._misused("--preallocate: needs --create", "--preallocate", self.image(MIB))
+        self._misused("--create: cannot be used with --read-only", "--create", "1M", "--read-only", self.folder / "new.img")
 
     # What people ask first
 

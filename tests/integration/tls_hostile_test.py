@@ -199,7 +199,7 @@ class HostileOverTls(_Served):
             client.send(client.sealed(asked) + client.goodbye())
             self.assertEqual(sorted(client.reply(300000)[0] for _ in range(10)), list(range(10)))
             self._close(client)
-            server.wait_for_log("gone without a goodbye")
+            server.wait_for_log("closed the connection without NBD_CMD_DISC")
 
     def what_is_said_behind_a_close_notify_is_not_heard(self):
         with self._served_while_another_works() as server:
@@ -211,7 +211,7 @@ class HostileOverTls(_Served):
             self.assertEqual(client.reply()[1], 0)
             self._expect_end(client)
             self.assertEqual(server.connect().pread(5, MIB), b"heard")
-            server.wait_for_log("gone without a goodbye")
+            server.wait_for_log("closed the connection without NBD_CMD_DISC")
 
     def good_byes_at_odd_moments_are_survived(self):
         with self._served_while_another_works() as server:

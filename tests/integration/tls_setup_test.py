@@ -145,9 +145,9 @@ class TlsSetup(TlsFacts):
                 ("--tls: 'maybe' is not one of off, allowed, required", ["--tls", "maybe"]),
                 ("--tls required: needs --tls-certificates or --tls-psk", ["--tls", "required"]),
                 ("--tls allowed: needs --tls-certificates or --tls-psk", ["--tls", "allowed"]),
-                ("--tls off: does not go with --tls-psk", ["--tls", "off", "--tls-psk", self.keys.psk]),
-                ("--tls off: does not go with --tls-certificates", ["--tls", "off", "--tls-certificates", "x"]),
-                ("--tls-allow: goes with --tls-certificates", ["--tls-allow", "a", "--tls-psk", self.keys.psk]),
+                ("--tls off: cannot be used with --tls-psk", ["--tls", "off", "--tls-psk", self.keys.psk]),
+                ("--tls off: cannot be used with --tls-certificates", ["--tls", "off", "--tls-certificates", "x"]),
+                ("--tls-allow: needs --tls-certificates", ["--tls-allow", "a", "--tls-psk", self.keys.psk]),
                 ("--tls-certificates: the name is empty", ["--tls-certificates", ""]),
                 ("--tls-psk: the name is empty", ["--tls-psk", ""])):
             self._refused(message, *arguments, status=2)
@@ -189,8 +189,8 @@ class TlsSetup(TlsFacts):
         shutil.copytree(self.keys.server, encrypted)
         (encrypted / "ca-cert.pem").unlink()
         without_authority = ["--tls-certificates", encrypted]
-        in_clear_text = "can use the disk, and whoever listens in can read it: "
-        nobody_is_asked = "can use the disk: there is no ca-cert.pem, and so clients need no key of their own"
+        in_clear_text = "can use the disk, and anyone on the path can read it: "
+        nobody_is_asked = "can use the disk: without a ca-cert.pem, clients need no key of their own"
         for options, why in (((), in_clear_text + "there is no TLS"),
                              (self.keys.options("--tls", "allowed"), in_clear_text + "TLS is not required"),
                              ([*without_authority, "--tls", "allowed"], in_clear_text + "TLS is not required"),
@@ -199,7 +199,7 @@ class TlsSetup(TlsFacts):
             with self.serve(image, "--listen", "0.0.0.0:0", *options) as server:
                 port = re.search(r"listening on 0\.0\.0\.0:(\d+)", server.log()).group(1)
                 self.assertEqual(server.log().count("warning: "), 1)
-                self.assertIn(f"warning: whoever reaches 0.0.0.0:{port} {why}\n", server.log())
+                self.assertIn(f"warning: anyone who reaches 0.0.0.0:{port} {why}\n", server.log())
         for options in (self.keys.options(), ["--tls-psk", self.keys.psk]):
             with self.serve(image, "--listen", "0.0.0.0:0", *options) as server:
                 self.assertNotIn("warning: ", server.log())

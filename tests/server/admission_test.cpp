@@ -29,7 +29,7 @@ peer_address user(uid_t number) {
 TEST_CASE("as_many_as_the_limit_are_let_in_and_one_more_is_not_until_one_leaves") {
   admission door({.connections_max = 3, .per_address_max = 3});
   for (std::uint8_t i = 1; i <= 3; ++i) CHECK_FALSE(door.enter(ipv4(i)));
-  CHECK(door.enter(ipv4(4)) == "3 are connected, as many as --max-connections allows");
+  CHECK(door.enter(ipv4(4)) == "3 clients are connected, the limit of --max-connections");
   CHECK(door.present() == 3);
   CHECK(door.leave(ipv4(2)) == 2);
   CHECK_FALSE(door.enter(ipv4(4)));
@@ -41,11 +41,11 @@ TEST_CASE("as_many_as_the_limit_per_address_are_let_in_and_one_more_is_not_until
     peer_address first, same, other;
     const char* sentence;
   } const rows[] = {
-      {ipv4(1), ipv4(1), ipv4(2), "2 from 192.0.2.1 are connected, as many as --max-per-address allows"},
+      {ipv4(1), ipv4(1), ipv4(2), "2 clients from 192.0.2.1 are connected, the limit of --max-per-address"},
       {ipv6(1, 1), ipv6(1, 2), ipv6(2, 1),
-       "2 from 2001:db8:0:1::/64 are connected, as many as --max-per-address allows"},
+       "2 clients from 2001:db8:0:1::/64 are connected, the limit of --max-per-address"},
       {user(1000), user(1000), user(0),
-       "2 from user 1000 are connected, as many as --max-per-address allows"},
+       "2 clients from user 1000 are connected, the limit of --max-per-address"},
   };
   for (const auto& row : rows) {
     CAPTURE(row.sentence);
@@ -77,8 +77,8 @@ TEST_CASE("who_was_refused_is_not_counted") {
 
 TEST_CASE("who_is_in_no_network_of_the_list_is_refused_and_takes_nobodys_place") {
   admission door({.connections_max = 1, .allowed = {parse_network("192.0.2.1")}});
-  CHECK(door.enter(ipv4(2)) == "192.0.2.2 is in no network of --allow");
-  CHECK(door.enter(ipv6(1, 1)) == "2001:db8:0:1::1 is in no network of --allow");
+  CHECK(door.enter(ipv4(2)) == "192.0.2.2 is in none of the --allow networks");
+  CHECK(door.enter(ipv6(1, 1)) == "2001:db8:0:1::1 is in none of the --allow networks");
   CHECK(door.present() == 0);
   CHECK_FALSE(door.enter(ipv4(1)));
 }

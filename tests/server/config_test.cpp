@@ -43,6 +43,7 @@ TEST_CASE("the_file_is_all_that_must_be_given") {
   CHECK(settings.file == "disk.img");
   CHECK(settings.tcp == std::vector<tcp_address>{{"127.0.0.1", 10809, true}, {"::1", 10809, false}});
   CHECK(settings.unix_paths.empty());
+  CHECK_FALSE(settings.addresses_were_given);
   CHECK(settings.export_name.empty());
   CHECK(settings.description.empty());
   CHECK_FALSE(settings.read_only);
@@ -118,6 +119,7 @@ TEST_CASE("every_knob_reaches_its_setting") {
                                        "disk.img"});
   CHECK(settings.file == "disk.img");
   CHECK(settings.tcp == std::vector<tcp_address>{{"localhost", 1, true}, {"::1", 2, true}});
+  CHECK(settings.addresses_were_given);
   CHECK(settings.unix_paths == std::vector<std::string>{"/run/a.sock", "b.sock"});
   CHECK(settings.export_name == "disk");
   CHECK(settings.description == "for people");
@@ -155,6 +157,7 @@ TEST_CASE("repeatable_options_do_not_swallow_the_file") {
 
 TEST_CASE("a_unix_socket_alone_opens_no_tcp_port") {
   CHECK(settings_of({"-u", "a.sock", "f"}).tcp.empty());
+  CHECK(settings_of({"-u", "a.sock", "f"}).addresses_were_given);
   CHECK(settings_of({"-u", "a.sock", "-l", "::1", "f"}).tcp.size() == 1);
 }
 
@@ -303,8 +306,8 @@ TEST_CASE("the_size_of_a_new_file_must_make_sense") {
   CHECK(error_of({"--create", "0G", "f"}) == "--create: a file of 0 bytes has nothing to serve");
   CHECK(error_of({"--create", "big", "f"}) == "--create: 'big' is no unit; use K, M, G or T");
   CHECK(error_of({"--create", "", "f"}) == "--create: '' is not a number from 0 to 9223372036854775807");
-  CHECK(error_of({"--create", "1G", "-r", "f"}) == "--create: does not go with --read-only");
-  CHECK(error_of({"--preallocate", "f"}) == "--preallocate: goes with --create");
+  CHECK(error_of({"--create", "1G", "-r", "f"}) == "--create: cannot be used with --read-only");
+  CHECK(error_of({"--preallocate", "f"}) == "--preallocate: needs --create");
 }
 
 TEST_CASE("what_may_be_in_flight_is_from_1M_to_64G") {
@@ -341,8 +344,8 @@ TEST_CASE("permissions_that_are_none_are_an_error") {
 }
 
 TEST_CASE("what_is_about_unix_sockets_goes_with_one") {
-  CHECK(error_of({"--unix-mode", "0660", "f"}) == "--unix-mode: goes with --unix");
-  CHECK(error_of({"--unix-owner", "me", "-l", "::1", "f"}) == "--unix-owner: goes with --unix");
+  CHECK(error_of({"--unix-mode", "0660", "f"}) == "--unix-mode: needs --unix");
+  CHECK(error_of({"--unix-owner", "me", "-l", "::1", "f"}) == "--unix-owner: needs --unix");
 }
 
 // A variable that is not set must not come to mean root, or everybody.
@@ -401,6 +404,10 @@ TEST_CASE("the_help_fits_a_screen") {
     CHECK((line.empty() || line.back() != ' '));
   }
   CHECK(lines <= 40);
+}
+
+TEST_CASE("the_help_says_where_keys_come_from") {
+  CHECK(help().find("aionbd keygen") != std::string::npos);
 }
 
 TEST_CASE("the_version_is_one_line") {

@@ -51,7 +51,7 @@ TEST_CASE("a_server_without_clients_stops_at_once", "[loops]") {
 TEST_CASE("an_accept_that_a_stop_cancels_does_not_outlive_the_loop_it_was_for", "[loops]") {
   running_server on({.threads = 3});
   on.enter().close();  // to the first loop; the next client is for the second
-  REQUIRE(eventually([&] { return on.log.count_with("gone without a goodbye") == 1; }));
+  REQUIRE(eventually([&] { return on.log.count_with("closed the connection without NBD_CMD_DISC") == 1; }));
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   running_server::signal(SIGTERM);
   CHECK(on.stops());

@@ -106,7 +106,7 @@ TEST_CASE("as_many_clients_as_the_limit_allows_are_served_and_one_more_is_refuse
   for (int i = 0; i < 3; ++i) clients.push_back(on.enter());
   client refused = on.connect();
   CHECK(refused.is_at_end());
-  CHECK(on.log.count_with("as many as --max-connections allows") == 1);
+  CHECK(on.log.count_with("the limit of --max-connections") == 1);
   for (auto& each : clients) CHECK(is_served(each));
 }
 
@@ -116,8 +116,8 @@ TEST_CASE("as_many_clients_of_one_user_as_the_limit_allows_are_served_and_one_mo
   std::optional<client> other(on.enter());
   client refused = on.connect();
   CHECK(refused.is_at_end());
-  CHECK(on.log.count_with("2 from user " + std::to_string(::getuid()) +
-                          " are connected, as many as --max-per-address allows") == 1);
+  CHECK(on.log.count_with("2 clients from user " + std::to_string(::getuid()) +
+                          " are connected, the limit of --max-per-address") == 1);
   other.reset();
   CHECK(eventually([&] {
     client next = on.connect();

@@ -214,7 +214,7 @@ TEST_CASE("a_new_session_does_not_wait_forever_and_those_it_waited_for_begin_not
   on.let(*next);
   CHECK(on.server.disk.in_flight() == 2);
   CHECK(next->all_answers().size() == 1);
-  CHECK(on.log.count_with("others have left requests behind") == 1);
+  CHECK(on.log.count_with("unfinished requests of clients that left") == 1);
   // Of the six, the one that had its place to itself.
   CHECK(on.server.disk.count(storage::io_op::write) == 2);
   next->hang_up();
@@ -229,7 +229,7 @@ TEST_CASE("one_new_session_waits_for_the_gone_and_those_after_it_do_not") {
   on.let(*after);
   CHECK(on.server.disk.in_flight() == 2);
   CHECK(after->all_answers().size() == 1);
-  CHECK(on.log.count_with("others have left requests behind") == 1);
+  CHECK(on.log.count_with("unfinished requests of clients that left") == 1);
   next->hang_up();
   after->hang_up();
 }
@@ -319,7 +319,7 @@ TEST_CASE("a_session_that_waits_ends_when_it_is_barred_itself") {
   on.let(*waiting);
   CHECK(waiting->is_at_end());
   CHECK(on.server.connections() == 1);  // whose write is with the disk
-  CHECK(on.log.count_with("others have left requests behind") == 0);
+  CHECK(on.log.count_with("unfinished requests of clients that left") == 0);
   on.server.settle();
   CHECK(on.server.leftovers().empty());
   CHECK(on.server.disk.count(storage::io_op::write) == (has_steps ? 0 : 1));
@@ -333,7 +333,7 @@ TEST_CASE("what_new_sessions_say_of_those_they_waited_for_does_not_flood_the_log
   slow_disk::write(*next, last, 8192);
   CHECK(next->all_answers().size() == 1);
   CHECK(on.server.disk.count(storage::io_op::write) == 2);
-  CHECK(on.log.count_with("others have left requests behind") == 0);
+  CHECK(on.log.count_with("unfinished requests of clients that left") == 0);
   next->hang_up();
 }
 
@@ -347,7 +347,7 @@ TEST_CASE("how_long_last_replies_may_take_is_not_how_long_a_new_session_waits") 
   on.let(*next);
   CHECK(on.server.disk.in_flight() == 1);
   CHECK(next->all_answers().size() == 1);
-  CHECK(on.log.count_with("others have left requests behind") == 0);
+  CHECK(on.log.count_with("unfinished requests of clients that left") == 0);
   next->hang_up();
 }
 

@@ -115,7 +115,7 @@ TEST_CASE("a_path_through_a_file_is_refused_by_the_system") {
   const std::string path = folder.sparse_file("disk.img", mib) + "/more";
   const refusal said = refusal_of(writable(path));
   CHECK(said.why == reason::refused);
-  CHECK(said.sentence == "cannot look at " + path + ": Not a directory");
+  CHECK(said.sentence == "cannot stat " + path + ": Not a directory");
 }
 
 // A program that is running: even root may only read it.
@@ -142,7 +142,7 @@ TEST_CASE("a_file_system_without_direct_access_is_named") {
 TEST_CASE("a_file_in_use_is_refused") {
   const test_folder folder;
   const std::string path = folder.sparse_file("disk.img", mib);
-  const std::string alone = path + " is in use by another process, and writing needs it alone";
+  const std::string alone = path + " is locked by another process; writing needs it exclusively";
   {
     const block_file writer = block_file::open(writable(path));
     const refusal second = refusal_of(writable(path));
@@ -238,7 +238,7 @@ TEST_CASE("a_creation_that_fails_leaves_nothing_behind") {
 
   const refusal too_large = refusal_of({.path = path, .create_size = std::uint64_t{1} << 62});
   CHECK(too_large.why == reason::refused);
-  CHECK(too_large.sentence == "cannot give its size to " + path + ": File too large");
+  CHECK(too_large.sentence == "cannot set the size of " + path + ": File too large");
   CHECK(folder.is_empty());
 
   const refusal negative = refusal_of({.path = path, .create_size = ~std::uint64_t{0}});

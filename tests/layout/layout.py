@@ -369,6 +369,18 @@ def every_rule_and_every_defect_has_a_test_named_after_it(tree):
             yield f"'{words}' has no test"
 
 
+_LISTED = "".join(f"{number}. It holds.\n" for number in RULES_OF_THE_PROTOCOL)
+
+
+@rule(breaks=[{}, {"protocol/rules.md": _LISTED.replace("7. ", "8. ", 1)}, {"protocol/rules.md": _LISTED + "39. And this.\n"}],
+      keeps=[{"protocol/rules.md": "# Rules\n\n" + _LISTED}])
+def the_rules_that_tests_are_named_after_are_listed(tree):
+    page = tree / "protocol/rules.md"
+    listed = re.findall(r"(?m)^(\d+)\. ", page.read_text(encoding="utf-8")) if page.exists() else []
+    if listed != [str(number) for number in RULES_OF_THE_PROTOCOL]:
+        yield f"protocol/rules.md lists {', '.join(listed) or 'nothing'}"
+
+
 def promises(tree):
     """(promise, names of tests) of each row of the table."""
     page = tree / "storage/README.md"

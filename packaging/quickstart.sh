@@ -7,7 +7,7 @@ usage() {
 Usage: quickstart.sh [FILE [SIZE]]
 
 Installs the packages the build needs, builds aionbd, creates FILE (disk.img here, 1G) if it is not there,
-and serves it on this machine until Ctrl-C. An existing FILE is served as it is; SIZE is then of no meaning.
+and serves it on this machine until Ctrl-C. An existing FILE is served as it is, and SIZE is ignored.
 TEXT
 }
 

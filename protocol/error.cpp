@@ -17,7 +17,7 @@ class category_of_protocol final : public std::error_category {
       case protocol_errc::unknown_client_flags:
         return "the client set handshake flags that were not offered";
       case protocol_errc::fixed_newstyle_required:
-        return "an option that needs fixed newstyle, which the client did not agree";
+        return "an option that needs fixed newstyle, to which the client did not agree";
       case protocol_errc::option_limit:
         return "too many options in one handshake";
       case protocol_errc::handshake_too_long:
@@ -27,7 +27,7 @@ class category_of_protocol final : public std::error_category {
       case protocol_errc::unknown_export:
         return "EXPORT_NAME asked for an export that does not exist";
       case protocol_errc::payload_too_long:
-        return "a payload that is too long even to be thrown away";
+        return "a payload above the limit for refused ones";
       case protocol_errc::export_name_with_extended_headers:
         return "EXPORT_NAME after extended headers were agreed";
       case protocol_errc::bytes_ahead_of_tls:

@@ -11,7 +11,7 @@ namespace aionbd::protocol {
 namespace {
 
 constexpr std::string_view name_is_malformed =
-    "The export's name is not UTF-8 of at most 4096 bytes without NUL.";
+    "The export's name must be UTF-8 of at most 4096 bytes, without NUL.";
 constexpr std::string_view data_is_too_long = "The option's data is longer than this server reads.";
 
 std::string text_of(std::span<const std::byte> bytes) {
@@ -197,7 +197,7 @@ handshake::outcome handshake::answer_export_name() {
 handshake::outcome handshake::answer_starttls() {
   if (offers_.tls == tls_policy::off) return refuse_unsupported();
   if (option_.length > 0) return reply(option_reply::err_invalid, "STARTTLS takes no data.");
-  if (secured_) return reply(option_reply::err_invalid, "TLS is in use already.");
+  if (secured_) return reply(option_reply::err_invalid, "TLS is already in use.");
   secured_ = true;
   agreed_.replies = reply_mode::simple;
   allocation_chosen_for_.reset();
@@ -229,7 +229,7 @@ handshake::outcome handshake::answer_export_query() {
   const auto query = decode_export_query(input_);
   if (!query) {
     return reply(option_reply::err_invalid,
-                 "The export's name and the list of information requests do not fill the option.");
+                 "The option's length does not match its name and information requests.");
   }
   if (!is_well_formed(query->name)) return reply(option_reply::err_invalid, name_is_malformed);
   const export_info* const chosen = find(query->name);
@@ -246,10 +246,10 @@ handshake::outcome handshake::answer_structured_reply() {
   if (!offers_.structured_replies) return refuse_unsupported();
   if (option_.length > 0) return reply(option_reply::err_invalid, "STRUCTURED_REPLY takes no data.");
   if (agreed_.replies == reply_mode::extended) {
-    return reply(option_reply::err_ext_header_reqd, "Extended headers are agreed and take precedence.");
+    return reply(option_reply::err_ext_header_reqd, "Extended headers were agreed and take precedence.");
   }
   if (agreed_.replies == reply_mode::structured) {
-    return reply(option_reply::err_invalid, "Structured replies are agreed already.");
+    return reply(option_reply::err_invalid, "Structured replies were already agreed.");
   }
   agreed_.replies = reply_mode::structured;
   return reply(option_reply::ack);
@@ -259,7 +259,7 @@ handshake::outcome handshake::answer_extended_headers() {
   if (!offers_.extended_headers) return refuse_unsupported();
   if (option_.length > 0) return reply(option_reply::err_invalid, "EXTENDED_HEADERS takes no data.");
   if (agreed_.replies == reply_mode::extended) {
-    return reply(option_reply::err_invalid, "Extended headers are agreed already.");
+    return reply(option_reply::err_invalid, "Extended headers were already agreed.");
   }
   agreed_.replies = reply_mode::extended;
   return reply(option_reply::ack);
@@ -271,16 +271,16 @@ handshake::outcome handshake::answer_context_query() {
   if (!offers_.metadata) return refuse_unsupported();
   if (agreed_.replies == reply_mode::simple) {
     return reply(option_reply::err_invalid,
-                 "Metadata needs structured replies or extended headers, to be agreed first.");
+                 "Metadata needs structured replies or extended headers: agree on them first.");
   }
   if (state_ == state::skipping) return reply(option_reply::err_too_big, data_is_too_long);
   const auto asked = decode_context_query(input_);
   if (!asked) {
-    return reply(option_reply::err_invalid, "The export's name and the queries do not fill the option.");
+    return reply(option_reply::err_invalid, "The option's length does not match its name and queries.");
   }
   if (!is_well_formed(asked->name)) return reply(option_reply::err_invalid, name_is_malformed);
   if (asked->queries.size() > limits_.context_queries_max) {
-    return reply(option_reply::err_too_big, "These are more queries than this server answers.");
+    return reply(option_reply::err_too_big, "There are more queries than this server answers.");
   }
   const bool is_list = option_.what == option::list_meta_context;
   bool found = is_list && asked->queries.empty();

@@ -27,7 +27,7 @@ class category_of_protocol final : public std::error_category {
       case protocol_errc::unknown_export:
         return "EXPORT_NAME asked for an export that does not exist";
       case protocol_errc::payload_too_long:
-        return "a payload above the limit for refused ones";
+        return "a payload that is too long to be read and discarded";
       case protocol_errc::export_name_with_extended_headers:
         return "EXPORT_NAME after extended headers were agreed";
       case protocol_errc::bytes_ahead_of_tls:

@@ -167,7 +167,7 @@ class Faults(DiskFacts):
         done = subprocess.run([*with_folders("EIO"), served.program, "--unix", self.free_socket(), "--create", "1M", path],
                               stderr=subprocess.PIPE, text=True, check=False, env={**os.environ, **no_leaks}, timeout=60)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(f"cannot make durable {path}: Input/output error", done.stderr)
+        self.assertIn(f"cannot sync {path}: Input/output error", done.stderr)
         self.assertFalse(path.exists())
         with self.serve(path, "--create", "1M", prefix=with_folders("EINVAL"), environment=no_leaks) as server:
             self.assertEqual(server.connect().get_size(), MIB)

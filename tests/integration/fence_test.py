@@ -18,7 +18,7 @@ from tls_keys import Keys, TlsClient
 
 LENGTH = 4 * KIB
 LAST = 200
-CALLED_OFF = "others have left requests behind"
+CALLED_OFF = "unfinished requests of clients that left"
 # So many requests of a client at once; the rest of what it says waits in its session, or nobody has read it yet.
 NARROW = ("--queue-depth", 2)
 # So long the disk stands on: time for a server to take up what it must not yet, and less than its patience.

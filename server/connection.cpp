@@ -82,8 +82,8 @@ void connection::start_deadline(std::chrono::seconds after) {
   deadline_.async_wait([weak = weak_from_this(), after](boost::system::error_code cancelled) {
     const auto self = weak.lock();
     if (cancelled || !self || self->session_) return;
-    warn_rarely(self->home_.troubles, self->stream_.peer(), "no handshake within {} s, closing",
-                after.count());
+    say_rarely(self->home_.troubles, spdlog::level::warn, "{}: no handshake within {} s, closing",
+               self->stream_.peer(), after.count());
     self->stream_.shut_down();
   });
 }
@@ -110,7 +110,7 @@ asio::awaitable<bool> connection::shake_hands() {
       case step::start_tls: {
         const auto [is_secure, about] = co_await stream_.upgrade(tls_->current());
         if (!is_secure) {
-          warn_rarely(home_.troubles, stream_.peer(), "no TLS: {}, closing", about);
+          say_rarely(home_.troubles, spdlog::level::warn, "{}: no TLS: {}, closing", stream_.peer(), about);
           co_return false;
         }
         spdlog::info("{}: {}", stream_.peer(), about);
@@ -129,7 +129,9 @@ asio::awaitable<bool> connection::shake_hands() {
         read_ahead_.assign(received.begin(), received.end());
         co_return true;
       case step::close:
-        if (action.why) warn_rarely(home_.troubles, stream_.peer(), "{}, closing", action.why.message());
+        if (action.why)
+          say_rarely(home_.troubles, spdlog::level::warn, "{}: {}, closing", stream_.peer(),
+                     action.why.message());
         co_return false;
     }
   }
@@ -149,7 +151,8 @@ asio::awaitable<void> connection::transmit() {
   } else if (why == make_error_code(asio::error::eof)) {
     spdlog::info("{}: closed the connection without NBD_CMD_DISC", stream_.peer());
   } else {
-    warn_rarely(home_.troubles, stream_.peer(), "connection ended: {}", why.message());
+    say_rarely(home_.troubles, spdlog::level::warn, "{}: connection ended: {}", stream_.peer(),
+               why.message());
   }
 }
 

@@ -16,16 +16,19 @@ namespace aionbd::server {
 // `level`: debug, info, warn, error or off.
 void set_up_log(const std::string& level);
 
-// A warning about a client, if `limit` lets it pass: for what clients can cause as often as they like.
-// Without memory it stays unsaid.
+// A line that somebody outside could cause as often as they like, if `limit` lets it pass; behind it, how
+// many did not. For one that there is no memory to say, the next may be said.
 template <typename... Parts>
-void warn_rarely(rare_line& limit, const std::string& who, fmt::format_string<Parts...> text,
-                 Parts&&... parts) noexcept {
+void say_rarely(rare_line& limit, spdlog::level::level_enum level, fmt::format_string<Parts...> text,
+                Parts&&... parts) noexcept {
+  const auto others = limit.pass(std::chrono::steady_clock::now());
+  if (!others) return;
   try {
-    if (const auto more = limit.may_be_said(std::chrono::steady_clock::now())) {
-      spdlog::warn("{}: {}{}", who, fmt::format(text, std::forward<Parts>(parts)...), *more);
-    }
+    std::string line = fmt::format(text, std::forward<Parts>(parts)...);
+    if (*others != 0) line += fmt::format(" ({} more like it since the last line)", *others);
+    spdlog::log(level, "{}", line);
   } catch (const std::exception&) {
+    limit.was_not_said(*others);
   }
 }
 

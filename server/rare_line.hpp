@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <utility>
 
 namespace aionbd::server {
@@ -34,17 +33,6 @@ class rare_line {
   void was_not_said(std::uint64_t others) {
     ++left_;
     unsaid_ = others + 1;
-  }
-
-  // pass() as what to put behind the line: nothing, or the number.
-  std::optional<std::string> may_be_said(std::chrono::steady_clock::time_point now) {
-    const auto others = pass(now);
-    if (!others) return std::nullopt;
-    return more_like_it(*others);
-  }
-
-  static std::string more_like_it(std::uint64_t others) {
-    return others == 0 ? std::string() : " (" + std::to_string(others) + " more like it since the last line)";
   }
 
  private:

@@ -125,9 +125,8 @@ void server::accept_next(listener& from) {
 
 // Out of descriptors or memory: what is connected goes on, and trying again at once would only spin.
 void server::pause_accepting(listener& from, const error_code& why) {
-  if (const auto more = accept_failures_.may_be_said(std::chrono::steady_clock::now())) {
-    spdlog::error("cannot accept on {}: {}; trying again in a moment{}", from.address, why.message(), *more);
-  }
+  say_rarely(accept_failures_, spdlog::level::err, "cannot accept on {}: {}; trying again in a moment",
+             from.address, why.message());
   const auto timer = std::make_shared<asio::steady_timer>(main_, accept_pause);
   timer->async_wait([this, timer, &from](error_code) {
     if (!stopping_) accept_next(from);
@@ -170,9 +169,7 @@ void server::begin(transport::socket socket, const peer_address& who, counted_lo
 }
 
 void server::say_refused(const std::string& why) {
-  if (const auto more = refusals_.may_be_said(std::chrono::steady_clock::now())) {
-    spdlog::warn("refused a client: {}{}", why, *more);
-  }
+  say_rarely(refusals_, spdlog::level::warn, "refused a client: {}", why);
 }
 
 server::counted_loop& server::least_busy() {

@@ -72,8 +72,9 @@ asio::awaitable<void> session::wait_for_those_ahead() {
     co_await wait_for_progress(deadline);
   }
   if (!is_behind_others_ || place_.is_barred()) co_return;
-  warn_rarely(home_.troubles, stream_.peer(),
-              "unfinished requests of clients that left held this session up; cancelling them");
+  say_rarely(home_.troubles, spdlog::level::warn,
+             "{}: unfinished requests of clients that left held this session up; cancelling them",
+             stream_.peer());
   place_.bar_those_ahead();
   is_behind_others_ = !place_.stop_waiting();
   while (is_behind_others_) co_await wait_for_progress(std::chrono::steady_clock::time_point::max());

@@ -3,7 +3,6 @@
 #include <atomic>
 #include <thread>
 
-#include "server/rare_line.hpp"
 #include "tests/support/catch.hpp"
 
 using namespace aionbd::server;
@@ -81,15 +80,6 @@ TEST_CASE("who_is_in_no_network_of_the_list_is_refused_and_takes_nobodys_place")
   CHECK(door.enter(ipv6(1, 1)) == "2001:db8:0:1::1 is in none of the --allow networks");
   CHECK(door.present() == 0);
   CHECK_FALSE(door.enter(ipv4(1)));
-}
-
-TEST_CASE("a_rare_line_is_said_once_a_second_and_says_how_often_it_was_not") {
-  rare_line line;
-  const std::chrono::steady_clock::time_point start{std::chrono::hours(1)};
-  CHECK(line.may_be_said(start) == "");
-  for (int i = 0; i < 3; ++i) CHECK_FALSE(line.may_be_said(start + std::chrono::milliseconds(999)));
-  CHECK(line.may_be_said(start + std::chrono::seconds(1)) == " (3 more like it since the last line)");
-  CHECK(line.may_be_said(start + std::chrono::seconds(9)) == "");
 }
 
 TEST_CASE("coming_and_going_on_several_threads_is_counted_right", "[loops]") {

@@ -2,7 +2,6 @@
 import contextlib
 import csv
 import dataclasses
-import functools
 import mmap
 import os
 import statistics
@@ -14,6 +13,7 @@ import disk
 
 PERIOD_S = 1
 PROBES = 20
+PROBES_AT_REST, FAST = 300, 5  # the fastest but for so many
 REST_S = 3  # for connections to be noticed as gone
 
 
@@ -36,6 +36,7 @@ class State:
     memory: int       # bytes resident
     descriptors: int
     threads: int
+    latency: float = 0  # of reads, in multiples of what the machine takes for the file itself
 
 
 def state_of(server):
@@ -43,16 +44,48 @@ def state_of(server):
     return State(server.status("VmRSS"), len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir())))
 
 
-def at_rest(server):
+def at_rest(server, image):
     """When nobody is connected, and what they left has been cleared away."""
     before = None
     for _ in range(20):
         time.sleep(REST_S)
         now = state_of(server)
         if before is not None and now.descriptors == before.descriptors:
-            return now
+            break
         before = now
+    now.latency = best_latency(server, image)
     return now
+
+
+def best_latency(server, image):
+    """Of the fastest reads, for what keeps the others is the machine, which others may use; what grows with a server's age
+    keeps all."""
+    with Probe(server, image) as probe:
+        served, direct = zip(*(probe.durations_us(number) for number in range(PROBES_AT_REST)))
+    return sorted(served)[FAST] / sorted(direct)[FAST]
+
+
+class Probe:
+    """Reads by way of the server and, for comparison, of the file itself, one after the other."""
+
+    def __init__(self, server, image):
+        self._handle = server.connect()
+        self._file, self._page = os.open(image.served_path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+
+    def durations_us(self, number):
+        offset = disk.PROBE_OFFSET + number * 4096 % disk.PROBE_SIZE
+        begin = time.monotonic_ns()
+        self._handle.pread(4096, offset)
+        between = time.monotonic_ns()
+        os.preadv(self._file, [self._page], offset)
+        return (between - begin) / 1000, (time.monotonic_ns() - between) / 1000
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._file)
+        self._handle.shutdown()
 
 
 class Watcher:
@@ -81,27 +114,13 @@ class Watcher:
             sampler.join()
 
     def _sample(self, server, image):
-        """Reads by way of the server and, for comparison, of the file itself, at the same time."""
-        handle = server.connect()
-        file, page = os.open(image.path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
-        try:
+        with Probe(server, image) as probe:
             while not self._stop.wait(PERIOD_S):
-                served, direct = [], []
-                for offset in range(disk.PROBE_OFFSET, disk.PROBE_OFFSET + PROBES * 4096, 4096):
-                    served.append(self._duration_us(functools.partial(handle.pread, 4096, offset)))
-                    direct.append(self._duration_us(functools.partial(os.preadv, file, [page], offset)))
+                served, direct = zip(*(probe.durations_us(number) for number in range(PROBES)))
                 now = state_of(server)
                 self._rows.append((round(time.monotonic() - self._begin, 1), self._era, round(now.memory / (1 << 20), 1),
                                    now.descriptors, now.threads, round(statistics.median(served)), round(max(served)),
                                    round(statistics.median(direct))))
-        finally:
-            os.close(file)
-
-    @staticmethod
-    def _duration_us(call):
-        begin = time.monotonic_ns()
-        call()
-        return (time.monotonic_ns() - begin) / 1000
 
     def write(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,10 +149,6 @@ class Watcher:
                 yield (f"{part[0][1]:3}  {part[-1][0]:7.0f}  {statistics.median(memory):6.1f}  {max(memory):6.1f}   "
                        f"{statistics.median(descriptors):6.0f}  {max(descriptors):4}   {max(threads):6}   "
                        f"{statistics.median(usual):6.0f}  {max(worst):6}  {statistics.median(direct):8.0f}")
-
-    def latencies(self):
-        """Of each era, what a read usually took, in multiples of what the machine took itself for the file."""
-        return [statistics.median(row[5] for row in rows) / statistics.median(row[7] for row in rows) for rows in self.eras()]
 
     def _draw(self, path):
         import matplotlib

@@ -1,11 +1,9 @@
 #include "server/keygen.hpp"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
@@ -34,14 +32,14 @@ struct certificate_wishes {
   int days = days_default;
 };
 
-std::string own_name() {
-  std::array<char, 256> name{};
-  const bool known = ::gethostname(name.data(), name.size() - 1) == 0 && is_host(name.data());
-  return known ? name.data() : "localhost";
-}
-
 void add(std::vector<std::string>& to, const std::string& what) {
   if (std::find(to.begin(), to.end(), what) == to.end()) to.push_back(what);
+}
+
+void demand_client(const char* knob, const std::string& name) {
+  if (is_client(name)) return;
+  throw usage_error(
+      fmt::format("{}: '{}' is not 1 to 64 letters, digits and .-_@ without a leading dot", knob, name));
 }
 
 int make_psk(psk_wishes wishes) {
@@ -49,8 +47,7 @@ int make_psk(psk_wishes wishes) {
   std::string content;
   for (const auto& user : wishes.users) {
     // The file could name others, but they would not survive a shell and a URI.
-    if (!is_client(user) || !is_psk_user(user))
-      throw usage_error(fmt::format("--user: '{}' is not made of letters, digits and .-_@", user));
+    demand_client("--user", user);
     content += psk_line(user, random_bytes(psk_bytes)) + "\n";
   }
   (void)parse_pre_shared_keys("--user", content);  // it complains of a name given twice
@@ -100,10 +97,7 @@ int make_certificates(certificate_wishes wishes) {
   for (const auto& each : wishes.hosts) {
     if (!is_host(each)) throw usage_error(fmt::format("--host: '{}' is no name or address", each));
   }
-  for (const auto& each : wishes.clients) {
-    if (!is_client(each))
-      throw usage_error(fmt::format("--client: '{}' is not made of letters, digits and .-_@", each));
-  }
+  for (const auto& each : wishes.clients) demand_client("--client", each);
   const tls_authority authority(std::filesystem::absolute(wishes.folder).string(), wishes.days);
   const bool has_server = std::filesystem::exists(authority.server_folder() + "/server-cert.pem");
   const std::string host = wishes.hosts.empty() ? own_name() : wishes.hosts.front();

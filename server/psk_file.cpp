@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <optional>
 #include <stdexcept>
 #include <utility>
@@ -71,6 +72,7 @@ pre_shared_keys parse_pre_shared_keys(const std::string& name, std::string_view 
 }
 
 std::string psk_line(std::string_view user, std::string_view key) {
+  assert(is_psk_user(user));
   std::string line = fmt::format("{}:", user);
   for (const char each : key) line += fmt::format("{:02x}", static_cast<unsigned char>(each));
   return line;

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/bio.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
@@ -18,15 +17,12 @@
 #include <new>
 #include <utility>
 
-#include "server/tls_context.hpp"
-
 namespace aionbd::server {
 
 namespace {
 
 const std::string knob = "keygen";
 
-using memory = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
 using extension = std::unique_ptr<X509_EXTENSION, freed_by<X509_EXTENSION_free>>;
 
 constexpr std::size_t serial_bytes = 16;
@@ -34,7 +30,7 @@ constexpr long clock_skew_s = 3600;  // clients whose clock is late
 
 // OpenSSL fails here only for want of memory or of random numbers.
 void demand(bool worked) {
-  if (!worked) throw tls_error(fmt::format("{}: OpenSSL failed: {}", knob, last_tls_reason()));
+  if (!worked) throw tls_error(fmt::format("{}: OpenSSL failed: {}", knob, take_tls_reason()));
 }
 
 private_key new_key() {
@@ -43,20 +39,14 @@ private_key new_key() {
   return made;
 }
 
-std::string text_of(const memory& bio) {
-  char* text = nullptr;
-  const long length = BIO_get_mem_data(bio.get(), &text);
-  return {text, static_cast<std::size_t>(length)};
-}
-
 std::string pem_of(X509* one) {
-  const memory out(BIO_new(BIO_s_mem()));
+  const owned_bio out = new_text();
   demand(PEM_write_bio_X509(out.get(), one) == 1);
   return text_of(out);
 }
 
 std::string pem_of(EVP_PKEY* key) {
-  const memory out(BIO_new(BIO_s_mem()));
+  const owned_bio out = new_text();
   demand(PEM_write_bio_PrivateKey(out.get(), key, nullptr, nullptr, 0, nullptr, nullptr) == 1);
   return text_of(out);
 }
@@ -106,11 +96,6 @@ bool is_address(const std::string& text) {
   std::array<unsigned char, sizeof(in6_addr)> bytes{};
   return ::inet_pton(AF_INET, text.c_str(), bytes.data()) == 1 ||
          ::inet_pton(AF_INET6, text.c_str(), bytes.data()) == 1;
-}
-
-std::string own_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "localhost";
 }
 
 }  // namespace
@@ -185,6 +170,12 @@ bool is_host(std::string_view text) noexcept {
            each == '_' || each == '*';
   };
   return !text.empty() && text.size() <= 253 && std::all_of(text.begin(), text.end(), fits);
+}
+
+std::string own_name() {
+  std::array<char, 256> name{};
+  const bool known = ::gethostname(name.data(), name.size() - 1) == 0 && is_host(name.data());
+  return known ? name.data() : "localhost";
 }
 
 bool is_client(std::string_view text) noexcept {

@@ -43,7 +43,9 @@ class tls_authority {
 
 // A DNS name or an IP address, without anything that means more in a certificate's list of names.
 [[nodiscard]] bool is_host(std::string_view text) noexcept;
-// Fit for a folder's name as it is.
+// How this machine calls itself, or "localhost" where that is no such name.
+[[nodiscard]] std::string own_name();
+// Fit for a folder's name as it is, and for a common name: 1 to 64 characters.
 [[nodiscard]] bool is_client(std::string_view text) noexcept;
 
 // Creates the file, for the owner's eyes only unless it is `open`; it must not exist.

@@ -33,15 +33,6 @@ constexpr unsigned char session_context[] = "aionbd";
 
 static_assert(psk_user_length_max <= PSK_MAX_IDENTITY_LEN && psk_key_length_max <= PSK_MAX_PSK_LEN);
 
-class category_of_tls final : public std::error_category {
- public:
-  const char* name() const noexcept override { return "tls"; }
-  std::string message(int value) const override {
-    const char* const reason = ERR_reason_error_string(static_cast<unsigned long>(value));
-    return reason != nullptr ? std::string("TLS: ") + reason : "TLS failed";
-  }
-};
-
 tls_peer& peer_of(const SSL* session) {
   return *static_cast<tls_peer*>(SSL_get_app_data(session));
 }
@@ -133,15 +124,6 @@ void count_messages(int is_ours, int, int kind, const void*, std::size_t, SSL* s
 
 }  // namespace
 
-std::error_code last_tls_failure() {
-  static const category_of_tls category;
-  const unsigned long code = ERR_peek_last_error();
-  ERR_clear_error();
-  if (code == 0) return std::make_error_code(std::errc::protocol_error);
-  if (ERR_SYSTEM_ERROR(code)) return {ERR_GET_REASON(code), std::system_category()};
-  return {static_cast<int>(code), category};
-}
-
 void free_session::operator()(SSL* session) const noexcept {
   SSL_free(session);
 }
@@ -163,7 +145,7 @@ tls_context::tls_context(const tls_settings& settings, file_keeper* files)
   SSL_CTX_set_msg_callback(context, count_messages);
   if (SSL_CTX_set_ciphersuites(context, suites_tls_1_3) != 1 ||
       SSL_CTX_set_cipher_list(context, suites_tls_1_2) != 1) {
-    throw tls_error(fmt::format("--tls: OpenSSL has none of the ciphers: {}", last_tls_reason()));
+    throw tls_error(fmt::format("--tls: OpenSSL has none of the ciphers: {}", take_tls_reason()));
   }
   if (!settings.certificates.empty()) use_certificates(settings.certificates);
   if (!settings.psk_file.empty()) use_pre_shared_keys(settings.psk_file);
@@ -209,7 +191,7 @@ void tls_context::use_certificates(const std::string& folder) {
     used = SSL_CTX_add1_chain_cert(context_.get(), chain[next].get()) == 1;
   }
   if (!used) {
-    throw tls_error(fmt::format("{}: {} is of no use: {}", certificates_knob, chain_path, last_tls_reason()));
+    throw tls_error(fmt::format("{}: {} is of no use: {}", certificates_knob, chain_path, take_tls_reason()));
   }
   use_clients_authority(folder);
 }

@@ -7,26 +7,19 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "server/config.hpp"
 #include "server/file_keeper.hpp"
+#include "server/tls_error.hpp"
 #include "server/tls_names.hpp"
 
 struct ssl_st;
 struct ssl_ctx_st;
 
 namespace aionbd::server {
-
-// A file at fault, and what is wrong with it: what() names both and the option.
-class tls_error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // What OpenSSL's callbacks tell of a client while it shakes hands. One for each connection.
 struct tls_peer {
@@ -107,8 +100,5 @@ class tls_keys {
 
 // Every file that these settings may lead to.
 [[nodiscard]] std::vector<std::string> files_of(const tls_settings& settings);
-
-// Why OpenSSL's last call on this thread failed, as an error of ours; empties its queue.
-[[nodiscard]] std::error_code last_tls_failure();
 
 }  // namespace aionbd::server

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <fnmatch.h>
-#include <openssl/bio.h>
 #include <openssl/x509v3.h>
 
 #include <algorithm>
@@ -16,7 +15,6 @@ namespace aionbd::server {
 
 namespace {
 
-using memory = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
 using alternative_names = std::unique_ptr<GENERAL_NAMES, freed_by<GENERAL_NAMES_free>>;
 
 std::optional<std::string> without_nul(std::string text) {
@@ -104,11 +102,9 @@ bool matches(const std::string& pattern, const certificate_name& name) {
 }  // namespace
 
 std::string subject_of(const X509& of) {
-  const memory out(BIO_new(BIO_s_mem()));
+  const owned_bio out = new_text();
   X509_NAME_print_ex(out.get(), X509_get_subject_name(&of), 0, XN_FLAG_RFC2253);
-  char* text = nullptr;
-  const long length = BIO_get_mem_data(out.get(), &text);
-  return {text, static_cast<std::size_t>(length > 0 ? length : 0)};
+  return text_of(out);
 }
 
 std::vector<certificate_name> names_of(const X509& of) {

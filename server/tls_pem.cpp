@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <openssl/bio.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -12,10 +11,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <limits>
+#include <new>
 #include <utility>
-
-#include "server/tls_context.hpp"
 
 namespace aionbd::server {
 
@@ -24,11 +21,9 @@ namespace {
 constexpr std::size_t file_length_max = std::size_t{1} << 20;
 constexpr std::size_t content_length_usual = std::size_t{16} << 10;
 
-using memory = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
-
-memory reading(const std::string& content) {
+owned_bio reading(const std::string& content) {
   // content_of() has seen to it that the length is one of an int.
-  return memory(BIO_new_mem_buf(content.data(), static_cast<int>(content.size())));
+  return owned_bio(BIO_new_mem_buf(content.data(), static_cast<int>(content.size())));
 }
 
 // Instead of a question on the terminal, which OpenSSL would ask.
@@ -42,12 +37,12 @@ template <typename Owner, typename Read>
 std::vector<Owner> all_of(const std::string& knob, const std::string& path, const std::string& content,
                           const char* kind, Read read) {
   std::vector<Owner> found;
-  const memory source = reading(content);
+  const owned_bio source = reading(content);
   ERR_clear_error();
   while (auto* const each = read(source.get(), nullptr, nullptr, nullptr)) found.emplace_back(each);
   // That nothing follows is how the loop ends.
   const bool is_at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
-  const std::string reason = last_tls_reason();
+  const std::string reason = take_tls_reason();
   if (!is_at_end) throw tls_error(fmt::format("{}: {} has a damaged {}: {}", knob, path, kind, reason));
   if (found.empty()) throw tls_error(fmt::format("{}: {} has no {} in PEM format", knob, path, kind));
   return found;
@@ -62,16 +57,20 @@ std::string why_not_now(const ASN1_TIME* from, const ASN1_TIME* until) {
 
 }  // namespace
 
-void forget(std::string& key) noexcept {
-  OPENSSL_cleanse(key.data(), key.size());
+owned_bio new_text() {
+  owned_bio made(BIO_new(BIO_s_mem()));
+  if (!made) throw std::bad_alloc();
+  return made;
 }
 
-std::string last_tls_reason() {
-  const unsigned long code = ERR_peek_last_error();
-  const char* const reason = ERR_reason_error_string(code);
-  std::string text = reason != nullptr ? reason : fmt::format("error {:#x}", code);
-  ERR_clear_error();
-  return text;
+std::string text_of(const owned_bio& written) {
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(written.get(), &text);
+  return {text, static_cast<std::size_t>(length)};
+}
+
+void forget(std::string& key) noexcept {
+  OPENSSL_cleanse(key.data(), key.size());
 }
 
 std::optional<std::string> content_of(const std::string& knob, const std::string& path, file_keeper* files) {
@@ -120,22 +119,19 @@ std::vector<revocation_list> read_revocations(const std::string& knob, const std
 }
 
 private_key read_key(const std::string& knob, const std::string& path, const std::string& content) {
-  const memory source = reading(content);
+  const owned_bio source = reading(content);
   bool was_asked = false;
   ERR_clear_error();
   private_key key(PEM_read_bio_PrivateKey(source.get(), nullptr, no_password, &was_asked));
-  const std::string reason = last_tls_reason();
+  const std::string reason = take_tls_reason();
   if (was_asked) throw tls_error(fmt::format("{}: {} is locked by a password; store it without", knob, path));
   if (!key) throw tls_error(fmt::format("{}: {} has no private key in PEM format: {}", knob, path, reason));
   return key;
 }
 
 std::string date_of(const ASN1_TIME* when) {
-  const memory out(BIO_new(BIO_s_mem()));
-  std::array<char, 64> text{};
-  if (ASN1_TIME_print(out.get(), when) != 1) return "an unreadable date";
-  const int length = BIO_read(out.get(), text.data(), static_cast<int>(text.size()));
-  return {text.data(), static_cast<std::size_t>(length > 0 ? length : 0)};
+  const owned_bio out = new_text();
+  return ASN1_TIME_print(out.get(), when) == 1 ? text_of(out) : "an unreadable date";
 }
 
 std::string why_not_valid_now(const X509& one) {

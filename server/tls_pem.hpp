@@ -2,6 +2,7 @@
 // start-up and for reading keys again; any thread. Nothing here knows what a connection is.
 #pragma once
 
+#include <openssl/bio.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "server/file_keeper.hpp"
+#include "server/tls_error.hpp"
 
 namespace aionbd::server {
 
@@ -25,6 +27,12 @@ struct freed_by {
 using certificate = std::unique_ptr<X509, freed_by<X509_free>>;
 using private_key = std::unique_ptr<EVP_PKEY, freed_by<EVP_PKEY_free>>;
 using revocation_list = std::unique_ptr<X509_CRL, freed_by<X509_CRL_free>>;
+using owned_bio = std::unique_ptr<BIO, freed_by<BIO_free_all>>;
+
+// An empty one, to be written to. Throws std::bad_alloc.
+[[nodiscard]] owned_bio new_text();
+// What was written to such a one.
+[[nodiscard]] std::string text_of(const owned_bio& written);
 
 // Overwrites it, so that no copy of memory that was given back has it.
 void forget(std::string& key) noexcept;
@@ -41,9 +49,6 @@ class secret {
  private:
   std::string bytes_;
 };
-
-// Why OpenSSL's last call on this thread failed; empties its queue.
-[[nodiscard]] std::string last_tls_reason();
 
 // A file's bytes; nothing when there is no such file. Like all of the below, throws tls_error. `knob` is the
 // option that led to the file; `files`, if there is one, opens it.

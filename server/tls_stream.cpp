@@ -108,7 +108,7 @@ tls_stream::outcome tls_stream::outcome_of(int result) {
       peer_has_ended_ = true;
       return {.failure = make_error_code(boost::asio::error::eof)};
     default:
-      failure_ = last_tls_failure();
+      failure_ = take_tls_failure();
       break;
   }
   return {.failure = failure_};

@@ -41,8 +41,10 @@ class tls_stream {
 
   // Call until nothing is needed; then the peer is known, or `failure` is set and describe() says why.
   outcome shake_hands();
-  // The connection has failed below TLS.
-  void fail(std::error_code why) { failure_ = why; }
+  // The connection has failed below TLS, which is why, unless it had failed before.
+  void fail(std::error_code why) {
+    if (!failure_) failure_ = why;
+  }
   // Of the peer that is known: "TLSv1.3, TLS_AES_128_GCM_SHA256, CN=alice"; of another, what went wrong.
   std::string describe() const;
 

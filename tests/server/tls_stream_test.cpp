@@ -21,6 +21,9 @@ namespace {
 
 constexpr std::size_t KiB = 1024;
 constexpr std::size_t record_max = 16 * KiB;
+// Of TLS 1.3: a record's header, the kind of its content, and what authenticates it.
+constexpr std::size_t record_overhead = 5 + 1 + 16;
+constexpr std::size_t key_update_length = record_overhead + 4 + 1;
 
 std::shared_ptr<const server::tls_context> context_of(const server::tls_settings& settings) {
   return std::make_shared<const server::tls_context>(settings);
@@ -49,13 +52,15 @@ std::vector<iovec> pieces_of(const std::vector<byte_vector>& parts) {
   return pieces;
 }
 
-// How many records these bytes are, each with its header of five bytes.
+// Of the record that begins there, with its header of five bytes.
+std::size_t record_length(const byte_vector& bytes, std::size_t at) {
+  return 5 + (std::to_integer<std::size_t>(bytes[at + 3]) << 8U) +
+         std::to_integer<std::size_t>(bytes[at + 4]);
+}
+
 std::size_t records_in(const byte_vector& bytes) {
   std::size_t count = 0;
-  for (std::size_t at = 0; at + 5 <= bytes.size(); ++count) {
-    at +=
-        5 + (std::to_integer<std::size_t>(bytes[at + 3]) << 8U) + std::to_integer<std::size_t>(bytes[at + 4]);
-  }
+  for (std::size_t at = 0; at + 5 <= bytes.size(); ++count) at += record_length(bytes, at);
   return count;
 }
 
@@ -140,6 +145,16 @@ TEST_CASE("who_has_no_key_or_a_wrong_one_is_not_let_in_and_the_log_knows_why") {
   }
 }
 
+TEST_CASE("why_tls_failed_is_known_also_when_the_connection_breaks_then") {
+  const test_keys keys;
+  tls_stream stream(context_of(keys.settings()));
+  tls_client nobody;
+  nobody.exchange(stream);
+  REQUIRE(nobody.of_server.failure);
+  stream.fail(std::make_error_code(std::errc::broken_pipe));
+  CHECK(stream.describe() == "TLS: peer did not return a certificate");
+}
+
 TEST_CASE("a_certificate_of_another_authority_is_not_let_in") {
   const test_keys keys, others;
   tls_stream stream(context_of(keys.settings()));
@@ -148,6 +163,28 @@ TEST_CASE("a_certificate_of_another_authority_is_not_let_in") {
   peer.exchange(stream);
   CHECK(peer.of_server.failure);
   CHECK(stream.describe().find("the client's certificate: ") == 0);
+}
+
+TEST_CASE("a_certificate_without_its_key_is_not_let_in") {
+  const test_keys keys;
+  tls_stream stream(context_of(keys.settings()));
+  tls_client peer({.folder = keys.client("alice"), .version_max = TLS1_2_VERSION});
+  SSL_do_handshake(peer.session());
+  give_input(stream, peer.take_output());
+  REQUIRE_FALSE(stream.shake_hands().failure);
+  peer.give_input(take_output(stream));
+  SSL_do_handshake(peer.session());
+  // What the key is for, a signature, is in clear text with TLS 1.2.
+  byte_vector bytes = peer.take_output();
+  constexpr auto handshake = std::byte{SSL3_RT_HANDSHAKE};
+  constexpr auto certificate_verify = std::byte{SSL3_MT_CERTIFICATE_VERIFY};
+  std::size_t at = 0;
+  while (bytes.at(at) == handshake && bytes.at(at + 5) != certificate_verify) at += record_length(bytes, at);
+  REQUIRE(bytes.at(at) == handshake);
+  bytes.at(at + record_length(bytes, at) - 1) ^= std::byte{1};
+  give_input(stream, bytes);
+  CHECK(stream.shake_hands().failure);
+  CHECK(stream.describe() == "TLS: bad signature");
 }
 
 TEST_CASE("a_servers_certificate_is_no_clients") {
@@ -314,6 +351,66 @@ TEST_CASE("what_is_written_is_bounded_by_room_and_goes_on_where_it_stopped") {
   }
   CHECK(turns > 1);
   CHECK((heard == all));
+}
+
+TEST_CASE("what_is_received_is_bounded_by_room_and_goes_on_where_it_stopped") {
+  agreed_ends ends;
+  const byte_vector all = pattern(700 * KiB);
+  ends.peer.say(all);
+  const byte_vector bytes = ends.peer.take_output();
+  std::size_t given = 0;
+  const auto give_what_fits = [&] {
+    const std::size_t count = std::min(ends.stream.input_space().size(), bytes.size() - given);
+    const auto* const from = bytes.data() + given;
+    give_input(ends.stream, {from, from + count});
+    given += count;
+  };
+  give_what_fits();
+  CHECK(given == server::receive_buffer::capacity);
+  CHECK(ends.stream.input_space().empty());
+  // Who reads a byte makes room for the record that it was in, and no more.
+  byte_vector heard = read_from(ends.stream, 1);
+  CHECK(ends.stream.input_space().size() == record_max + record_overhead);
+  while (heard.size() < all.size()) {
+    give_what_fits();
+    CHECK((ends.stream.input_space().empty() || given == bytes.size()));
+    const byte_vector more = read_from(ends.stream, 100'000);
+    REQUIRE_FALSE(more.empty());
+    heard = joined(std::move(heard), more);
+  }
+  CHECK((heard == all));
+}
+
+TEST_CASE("nothing_is_read_while_an_answer_of_tls_itself_has_no_room") {
+  agreed_ends ends;
+  const byte_vector replies = pattern(server::receive_buffer::capacity), paid = pattern(64 * KiB);
+  const iovec piece{const_cast<std::byte*>(replies.data()), replies.size()};
+  const std::size_t taken = ends.stream.write({&piece, 1}, 0).bytes;
+  const std::size_t room = server::receive_buffer::capacity - ends.stream.output().size();
+  const auto say_key_update = [&] {
+    REQUIRE(SSL_key_update(ends.peer.session(), SSL_KEY_UPDATE_REQUESTED) == 1);
+    ends.peer.say(paid);
+    give_input(ends.stream, ends.peer.take_output());
+  };
+  const std::size_t answers = room / key_update_length;
+  std::size_t read = 0;
+  for (say_key_update(); read < answers + 10; ++read) {
+    if (read_from(ends.stream, paid.size()).empty()) break;
+    say_key_update();
+  }
+  // The answer to the last of them may still be due.
+  CHECK(read >= answers);
+  CHECK(read <= answers + 1);
+  // The next has room for a part of its answer only.
+  for (int i = 0; i < 2; ++i) {
+    tls_stream::outcome last;
+    CHECK(read_from(ends.stream, paid.size(), &last).empty());
+    CHECK(last.next == tls_stream::need::room);
+    CHECK(ends.stream.output().size() == server::receive_buffer::capacity);
+  }
+  ends.peer.give_input(take_output(ends.stream));
+  CHECK((ends.peer.hear() == byte_vector(replies.begin(), replies.begin() + static_cast<long>(taken))));
+  CHECK((read_from(ends.stream, paid.size()) == paid));
 }
 
 TEST_CASE("a_good_bye_is_the_end_of_the_data_and_not_before_it") {

@@ -1,4 +1,5 @@
 // TLS over a socket, whose other end is in the test's hands.
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <optional>
 
+#include "server/receive_buffer.hpp"
 #include "server/tls_context.hpp"
 #include "server/transport.hpp"
 #include "tests/server/tls_client.hpp"
@@ -20,6 +22,13 @@ namespace asio = boost::asio;
 namespace {
 
 constexpr int steps_max = 1000;  // of the loop, which may not go round for ever
+
+// Of TLS 1.3: a full record's data; and its header, the kind of its content, and what authenticates it.
+constexpr std::size_t record_data = std::size_t{16} << 10;
+constexpr std::size_t record_overhead = 5 + 1 + 16;
+constexpr std::size_t key_update_length = record_overhead + 4 + 1;
+// What pays for a message of TLS's own.
+constexpr std::size_t price = std::size_t{64} << 10;
 
 struct tls_ends {
   tls_ends() {
@@ -63,28 +72,39 @@ struct tls_ends {
     if (client_fd >= 0) ::close(client_fd);
     client_fd = -1;
   }
-  // First the socket, behind the stream's back, then the stream.
-  void fill_up() {
+  // First the socket, behind the stream's back, then the stream: how many bytes wait in there.
+  std::size_t fill_up() {
     const byte_vector data(1 << 20);
     while (::send(stream->descriptor(), data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
     }
     const iovec piece{const_cast<std::byte*>(data.data()), data.size()};
     std::error_code failure;
-    REQUIRE(stream->send_now({&piece, 1}, failure) != 0);
+    const std::size_t taken = stream->send_now({&piece, 1}, failure);
+    REQUIRE(taken != 0);
     REQUIRE(stream->has_unsent());
+    return taken + (taken + record_data - 1) / record_data * record_overhead;
   }
-  // Each asks for one in return, and is paid for.
-  void say_key_updates(int count) {
-    for (int i = 0; i < count; ++i) {
+  // Each asks for one in return, and is paid for. How many bytes the stream has taken from its socket, when
+  // that takes no more or all was said.
+  std::size_t say_key_updates(std::size_t count) {
+    std::size_t all_said = 0;
+    bool takes_more = true;
+    for (std::size_t i = 0; i < count && takes_more; ++i) {
       REQUIRE(SSL_key_update(client.session(), SSL_KEY_UPDATE_REQUESTED) == 1);
-      client.say(byte_vector(1 << 16));
+      client.say(byte_vector(price));
       const byte_vector bytes = client.take_output();
-      for (std::size_t said = 0; said < bytes.size();) {
+      for (std::size_t said = 0; said < bytes.size() && takes_more;) {
         const ssize_t taken = ::send(client_fd, &bytes[said], bytes.size() - said, MSG_NOSIGNAL);
         if (taken > 0) said += static_cast<std::size_t>(taken);
-        if (context.poll() == 0 && taken < 0) return;  // it takes no more
+        if (taken > 0) all_said += static_cast<std::size_t>(taken);
+        takes_more = context.poll() != 0 || taken > 0;
       }
     }
+    for (int steps = 0; steps < steps_max && context.poll() != 0; ++steps) {
+    }
+    int in_socket = -1;
+    REQUIRE(::ioctl(stream->descriptor(), FIONREAD, &in_socket) == 0);
+    return all_said - static_cast<std::size_t>(in_socket);
   }
 
   test_keys keys;
@@ -98,8 +118,8 @@ struct tls_ends {
 
 TEST_CASE("answers_of_tls_itself_wait_for_a_client_that_reads_nothing_and_end_with_it") {
   tls_ends ends;
-  ends.fill_up();
-  byte_vector room(1 << 16);
+  const std::size_t answers = (server::receive_buffer::capacity - ends.fill_up()) / key_update_length;
+  byte_vector room(price);
   const server::transport::read_buffers into{asio::buffer(room)};
   std::size_t bytes = 0;
   std::error_code ended_by;
@@ -111,11 +131,24 @@ TEST_CASE("answers_of_tls_itself_wait_for_a_client_that_reads_nothing_and_end_wi
     }
   };
   asio::co_spawn(ends.context, read, asio::detached);
-  constexpr int key_updates = 1000;
-  ends.say_key_updates(key_updates);
-  CHECK(bytes < key_updates * room.size());  // there was no room for so many answers
+  // So many of them have room, and that of one more may be due. What is said then fills one buffer, and then
+  // the socket.
+  ends.say_key_updates(answers);
+  CHECK(bytes == answers * price);
+  ends.say_key_updates(2);
+  const std::size_t at_limit = bytes;
+  CHECK(at_limit <= (answers + 1) * price);
+  const std::size_t taken = ends.say_key_updates(1000);
+  CHECK(bytes == at_limit);
+  CHECK(taken <= server::receive_buffer::capacity);
   CHECK_FALSE(ended_by);
 
+  SECTION("until the client reads") {
+    for (int steps = 0; steps < steps_max && (ends.context.poll() != 0 || !ends.hear().empty()); ++steps) {
+    }
+    CHECK(bytes > at_limit);
+    ends.hang_up();
+  }
   SECTION("until the client hangs up") {
     ends.hang_up();
   }

@@ -1,5 +1,6 @@
 """Keys for tests of TLS, right and wrong ones, and clients that use them."""
 import contextlib
+import shutil
 import socket
 import ssl
 import subprocess
@@ -8,7 +9,12 @@ import threading
 import served
 from raw_client import ACK, RawClient, STARTTLS, option
 
-PSK_USER = "erin"
+PSK_USER, STRANGER = "erin", "mallory"
+
+
+def certtool(*arguments):
+    subprocess.run(["certtool", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL, check=True)
 
 
 class Keys:
@@ -30,12 +36,36 @@ class Keys:
     def client(self, name="alice", whose="ours"):
         return self.folder / whose / "clients" / name
 
+    # Wrong keys of each kind: a folder like a client's, or a file of pre-shared keys.
+
+    def nobody(self):
+        """Knows the server's authority, and has no certificate."""
+        return self._folder("nobody", self.client() / "ca-cert.pem")
+
+    def forger(self):
+        """Has a certificate of another authority of the same name, and takes the server for the right one."""
+        forged = self.client(whose="others")
+        return self._folder("forger", self.client() / "ca-cert.pem", forged / "client-cert.pem", forged / "client-key.pem")
+
+    def _folder(self, name, *files):
+        made = self.folder / name
+        made.mkdir(exist_ok=True)
+        for each in files:
+            shutil.copy(each, made)
+        return made
+
     def wrong_psk(self):
-        """A folder with a file for the same user, and another key."""
-        wrong = self.folder / "wrong"
-        wrong.mkdir(exist_ok=True)
-        (wrong / "keys.psk").write_text(f"{PSK_USER}:{'5a' * 32}\n")
-        return wrong / "keys.psk"
+        """For the same user, and another key."""
+        return self._psk("wrong", f"{PSK_USER}:{'5a' * 32}\n")
+
+    def stranger(self):
+        """Of a user whom the server does not know."""
+        return self._psk("stranger", f"{STRANGER}:{'5a' * 32}\n")
+
+    def _psk(self, name, line):
+        file = self._folder(name) / "keys.psk"
+        file.write_text(line)
+        return file
 
     def expired(self, role):
         """A folder like the server's or alice's, whose certificate ended long ago."""
@@ -50,8 +80,8 @@ class Keys:
                             "cn = localhost\ndns_name = localhost\nsigning_key\n"
                             f"tls_www_{role}\n")
         key = made / f"{role}-key.pem"
-        self._certtool("--generate-privkey", "--key-type", "ecdsa", "--outfile", key)
-        self._certtool("--generate-certificate", "--load-privkey", key, "--load-ca-certificate",
+        certtool("--generate-privkey", "--key-type", "ecdsa", "--outfile", key)
+        certtool("--generate-certificate", "--load-privkey", key, "--load-ca-certificate",
                        authority / "ca-cert.pem", "--load-ca-privkey", authority / "ca-key.pem", "--template", template,
                        "--outfile", made / f"{role}-cert.pem")
         return made
@@ -64,14 +94,9 @@ class Keys:
                             "crl_number = 1\n")
         revoked = self.folder / "revoked.pem"
         revoked.write_bytes(b"".join((self.client(name) / "client-cert.pem").read_bytes() for name in names))
-        self._certtool("--generate-crl", "--load-ca-certificate", authority / "ca-cert.pem", "--load-ca-privkey",
+        certtool("--generate-crl", "--load-ca-certificate", authority / "ca-cert.pem", "--load-ca-privkey",
                        authority / "ca-key.pem", "--load-certificate", revoked, "--template", template, "--outfile",
                        self.server / "ca-crl.pem")
-
-    @staticmethod
-    def _certtool(*arguments):
-        subprocess.run(["certtool", *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, check=True)
 
     # What clients are told.
 
@@ -99,8 +124,9 @@ class Keys:
         return ["--object", f"{credentials},id=tls,endpoint=client", "--image-opts", f"driver=nbd,{where},tls-creds=tls"]
 
     @staticmethod
-    def qemu_certificate(folder):
-        return f"tls-creds-x509,dir={folder}"
+    def qemu_certificate(folder, is_checked=True):
+        """By default QEMU looks at its own certificate first, and does not connect with a bad one."""
+        return f"tls-creds-x509,dir={folder}" + ("" if is_checked else ",sanity-check=off")
 
     def qemu_psk(self, file=None, user=PSK_USER):
         return f"tls-creds-psk,username={user},dir={(file or self.psk).parent}"
@@ -125,6 +151,57 @@ class Keys:
             folder = self.client(name, whose)
             context.load_cert_chain(folder / "client-cert.pem", folder / "client-key.pem")
         return context
+
+
+class CerttoolKeys:
+    """Made by certtool as QEMU's documentation has it, with the kind of key that it makes unasked and its text in front: a
+    root, and below it an authority for servers and one for clients."""
+
+    AUTHORITY = "ca\ncert_signing_key\n"
+    LEAVES = {"server": "organization = Example\ncn = localhost\ndns_name = localhost\ntls_www_server\n",
+              "client": "country = GB\nlocality = London\norganization = Example\ncn = host.example.org\ntls_www_client\n"}
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        making = [subprocess.Popen(["certtool", "--generate-privkey", "--outfile", self.key(name)], stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                  for name in ("root", "servers", "clients", *self.LEAVES)]
+        if any([each.wait() for each in making]):
+            raise AssertionError("certtool made no key")
+        self._certify("root", f"cn = Example\n{self.AUTHORITY}", "--generate-self-signed")
+        for name in ("servers", "clients"):
+            self._certify(name, f"cn = Example of {name}\n{self.AUTHORITY}", *self._by("root"))
+
+    def key(self, name):
+        return self.folder / f"{name}-key.pem"
+
+    def _certificate(self, name):
+        return self.folder / f"{name}-cert.pem"
+
+    def _by(self, authority):
+        return ["--generate-certificate", "--load-ca-certificate", self._certificate(authority), "--load-ca-privkey",
+                self.key(authority)]
+
+    def _certify(self, name, text, *how):
+        template = self.folder / "template.info"
+        template.write_text(text)
+        certtool(*how, "--load-privkey", self.key(name), "--template", template, "--outfile", self._certificate(name))
+
+    def set_up(self, name, is_below, shows_chain=False, trusts_chain=False):
+        """A folder each for server and client. They are certified by the root, or by the authorities below it; these are
+        then in what each shows, or in what each goes by."""
+        for role, text in self.LEAVES.items():
+            self._certify(role, text, *self._by(f"{role}s" if is_below else "root"))
+            made = self.folder / name / role
+            made.mkdir(parents=True)
+            shutil.copy(self.key(role), made)
+            self._join(made / f"{role}-cert.pem", role, *([f"{role}s"] if shows_chain else []))
+            self._join(made / "ca-cert.pem", "root", *(["servers", "clients"] if trusts_chain else []))
+        return self.folder / name
+
+    def _join(self, file, *names):
+        file.write_bytes(b"".join(self._certificate(name).read_bytes() for name in names))
 
 
 @contextlib.contextmanager

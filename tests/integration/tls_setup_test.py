@@ -13,7 +13,7 @@ from pathlib import Path
 import nbd
 import served
 from served import MIB
-from tls_keys import TlsFacts
+from tls_keys import CerttoolKeys, StartTlsProxy, TlsFacts
 
 
 class TlsSetup(TlsFacts):
@@ -137,6 +137,49 @@ class TlsSetup(TlsFacts):
         self.assertEqual(list(self.folder.iterdir()), [])
         self.assertIn("certificates", self._program("keygen", "--help"))
         self.assertIn("--host", self._program("keygen", "certificates", "--help"))
+
+    def keygen_says_what_names_it_takes(self):
+        for name in (".hidden", "a" * 65, "a b", "a/b"):
+            for knob, arguments in (("--user", ["psk", "k"]), ("--client", ["certificates", "d"])):
+                self.assertIn(f"{knob}: '{name}' is not 1 to 64 letters, digits and .-_@ without a leading dot",
+                              self._program("keygen", *arguments, knob, name, status=2))
+        self.assertEqual(list(self.folder.iterdir()), [])
+        for knob, arguments in (("--user", ["psk", "k"]), ("--client", ["certificates", "d"])):
+            self._program("keygen", *arguments, knob, "a" * 64)
+
+    # Keys that others made
+
+    @staticmethod
+    def _s_client(proxy, folder, *words):
+        certificate = folder / "client-cert.pem"
+        return ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-tls1_2", "-CAfile", folder / "ca-cert.pem",
+                "-cert", certificate, "-cert_chain", certificate, "-key", folder / "client-key.pem", "-verify_return_error",
+                *words]
+
+    def set_ups_made_by_certtool_work_as_they_are(self):
+        self.need("certtool", "openssl")
+        made = CerttoolKeys(self.sockets / "certtool")
+        self.assertRegex(made.key("server").read_text(), r"^Public Key Info:\n\s*Public Key Algorithm: RSA\n")
+        for name, how in (("flat", {"is_below": False}), ("shown", {"is_below": True, "shows_chain": True}),
+                          ("trusted", {"is_below": True, "trusts_chain": True})):
+            folder = made.set_up(name, **how)
+            client = folder / "client"
+            with self.serve(self.sparse(MIB), "--tls-certificates", folder / "server", tcp=True) as server:
+                self.run_tool("nbdinfo", self.keys.uri(server, client))
+                # QEMU's own look at its certificate knows the authorities of ca-cert.pem only.
+                credentials = self.keys.qemu_certificate(client, is_checked=name != "shown")
+                self.run_tool("qemu-img", "info", *self.keys.qemu(server, credentials))
+                server.wait_for_log("TLSv1.3, TLS_AES_128_GCM_SHA256, CN=host.example.org,O=Example,L=London,C=GB\n", 2)
+                with StartTlsProxy(server) as proxy:
+                    for cipher in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"):
+                        shown = self.run_tool(*self._s_client(proxy, client, "-cipher", f"ECDHE-RSA-{cipher}"))
+                        self.assertIn(f"New, TLSv1.2, Cipher is ECDHE-RSA-{cipher}\n", shown)
+                        server.wait_for_log(f"TLSv1.2, ECDHE-RSA-{cipher}, CN=host.example.org,")
+        # Who shows no way to the root that the server goes by is not let in.
+        with (self.serve(self.sparse(MIB), "--tls-certificates", made.folder / "shown/server", tcp=True) as server,
+              StartTlsProxy(server) as proxy):
+            self.run_tool(*self._s_client(proxy, made.set_up("broken", is_below=True) / "client"), status=1)
+            server.wait_for_log("no TLS: the client's certificate: unable to get local issuer certificate, closing")
 
     # Wrong keys at start
 

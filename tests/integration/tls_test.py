@@ -1,8 +1,7 @@
 #!/usr/bin/python3
-"""TLS with the clients that people have: who has the right key comes in, and nobody else."""
+"""TLS with the clients that people have, and what they agree on; who is kept out is in tls_refusals_test.py."""
 import json
 import re
-import shutil
 import ssl
 import subprocess
 
@@ -88,49 +87,7 @@ class Tls(TlsFacts):
                 with open(image, "r+b") as opened:
                     opened.write(bytes(4 * MIB))
 
-    # Wrong keys: each client, each kind
-
-    def libnbd_without_the_right_key_is_not_let_in(self):
-        with self.serve_tls(self.sparse(MIB), tcp=True) as server:
-            nobody = self.folder / "nobody"
-            nobody.mkdir()
-            (nobody / "ca-cert.pem").write_bytes((self.keys.client() / "ca-cert.pem").read_bytes())
-            forger = self.folder / "forger"
-            forger.mkdir()
-            for name in ("client-cert.pem", "client-key.pem"):
-                (forger / name).write_bytes((self.keys.client(whose="others") / name).read_bytes())
-            (forger / "ca-cert.pem").write_bytes((nobody / "ca-cert.pem").read_bytes())
-            for folder, why in ((nobody, "peer did not return a certificate"),
-                                (forger, "the client's certificate: "),
-                                (self.keys.expired("client"), "the client's certificate: certificate has expired")):
-                self.run_tool("nbdinfo", self.keys.uri(server, folder), status=1)
-                server.wait_for_log(f"no TLS: .*{why}.*closing")
-            # This one is the first to be dissatisfied.
-            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client(whose="others")), status=1)
-            server.wait_for_log("no TLS: .*closing", count=4)
-            self.run_tool("nbdinfo", self.keys.psk_uri(server, self.keys.wrong_psk()), status=1)
-            server.wait_for_log("no TLS: .*(binder does not verify|digest check failed), closing")
-            (self.folder / "mallory").write_text(f"mallory:{'00' * 32}\n")
-            self.run_tool("nbdinfo", self.keys.psk_uri(server, self.folder / "mallory", "mallory"), status=1)
-            server.wait_for_log("no TLS: it named a user whose pre-shared key is not known, closing")
-            self.run_tool("nbdinfo", f"nbd://localhost:{server.port}", status=1)
-            self.assertNotIn("serving export", server.log())
-            self.run_tool("nbdinfo", self.keys.uri(server, self.keys.client()))
-
-    def qemu_without_the_right_key_is_not_let_in(self):
-        with self.serve_tls(self.sparse(MIB), tcp=True) as server:
-            nobody = self.folder / "nobody"
-            nobody.mkdir()
-            shutil.copy(self.keys.client() / "ca-cert.pem", nobody)
-            self.run_tool("qemu-img", "info", *self.keys.qemu(server, self.keys.qemu_certificate(nobody)), status=1)
-            server.wait_for_log("no TLS: TLS: peer did not return a certificate, closing")
-            for credentials in (self.keys.qemu_certificate(self.keys.client(whose="others")),
-                                self.keys.qemu_certificate(self.keys.expired("client")),
-                                self.keys.qemu_psk(self.keys.wrong_psk()), self.keys.qemu_psk(user="mallory")):
-                self.run_tool("qemu-img", "info", *self.keys.qemu(server, credentials), status=1)
-            self.run_tool("qemu-img", "info", f"nbd://localhost:{server.port}", status=1)
-            self.assertNotIn("serving export", server.log())
-            self.run_tool("qemu-img", "info", *self.keys.qemu(server, self.keys.qemu_psk()))
+    # The server's keys
 
     def a_servers_certificate_of_another_authority_is_noticed_by_its_clients(self):
         self.keys.server = self.keys.folder / "others/server"

@@ -24,6 +24,8 @@ must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile gues
 must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile guest/ca-cert.pem \
   -certfile others/clients/guest/client-cert.pem -keyfile others/clients/guest/client-key.pem
 grep -q 'no TLS: .*peer did not return a certificate, closing' "$server_log" || fail "the log does not know of the one without"
+grep -q "no TLS: the client's certificate: unable to get local issuer certificate, closing" "$server_log" ||
+  fail "it was not for its authority"
 must_fail nbd-client localhost /dev/nbd0 -tlshostname localhost -cacertfile guest/ca-cert.pem \
   -certfile keys/clients/late/client-cert.pem -keyfile keys/clients/late/client-key.pem
 grep -q "no TLS: the client's certificate: certificate has expired, closing" "$server_log" || fail "it was not for its age"

@@ -16,6 +16,8 @@ test_packages=(
   catch2 clang libclang-rt-dev clang-tidy clang-format
   libnbd-bin python3-libnbd nbdkit qemu-utils fio strace
   util-linux util-linux-extra mount e2fsprogs xfsprogs python3 procps iproute2
+  # For the micro-benchmarks of the protocol core.
+  libbenchmark-dev
   # Other people's TLS, and certificates that are wrong.
   gnutls-bin openssl
   # The guest with the kernel's client, tests/kernel.

@@ -17,9 +17,13 @@ import curves     # noqa: E402
 import goals      # noqa: E402
 import growth_report  # noqa: E402
 import loads      # noqa: E402
+import machine    # noqa: E402
 import measure    # noqa: E402
+import memory     # noqa: E402
 import observe    # noqa: E402
 import report     # noqa: E402
+import results    # noqa: E402
+import run        # noqa: E402
 import servers    # noqa: E402
 import workloads  # noqa: E402
 
@@ -38,8 +42,19 @@ def job(name, ios, p99_us, verified=None):
     return {"jobname": name, "error": 0, "write": part, "read": {"total_ios": verified}}
 
 
+def named(name):
+    return next(each for each in workloads.EVERY if each.name == name)
+
+
 def beside_writes():
     return next(each for each in workloads.FILE_SYSTEMS if each.beside)
+
+
+MACHINE = {"processor": "Some Processor", "processors": 2, "memory_mib": 4096, "kernel": "6.1", "file_system": "ext4",
+           "disk": "vda", "scheduler": "none [mq-deadline] kyber", "rotational": "0", "fio": "fio-3.33",
+           "huge_pages": "always [madvise] never", "versions": {"qemu": "/opt/somebody/qemu-nbd 7.2", "aionbd": "aionbd 1"}}
+SETTINGS = {"rounds": 3, "runtime_s": 2, "size": 2 << 30, "servers": ["aionbd", "aionbd, 2 threads"], "as_root": True,
+            "load_average_before_rounds": [0.1, 2.5], "about_files": {}}
 
 
 class Judge(unittest.TestCase):
@@ -78,9 +93,8 @@ class Judge(unittest.TestCase):
         self.assertEqual(goals.behind(cells, workloads.ALL, servers.SERVERS), ([], []))
 
     def test_every_goal_is_about_a_workload_and_a_server_that_exist(self):
-        every = workloads.ALL + workloads.TLS + workloads.FILE_SYSTEMS
-        names = {workload.name for workload in every}
-        self.assertEqual(len(names), len(every))
+        names = {workload.name for workload in workloads.EVERY}
+        self.assertEqual(len(names), len(workloads.EVERY))
         for goal in goals.GOALS:
             self.assertLessEqual({goal.workload, goal.other_workload or goal.workload, *goal.best_of}, names)
             self.assertIn(goal.server, {*servers.SERVERS, servers.RAW})
@@ -92,6 +106,10 @@ class Judge(unittest.TestCase):
         self.assertRegex(text, r"rate/qemu 1\.00 MISSED \(>=1\.15\)")
         self.assertRegex(report.verdict(goals.judge(cells), [], []), "Goals: 0 of 2 met")
 
+    def test_structured_replies_are_judged_by_rate_and_by_processor_time(self):
+        for cpu, met in ((10.3, True), (10.4, False)):
+            judged = goals.judge({"simple 4k read": {"aionbd": cell(100)}, "structured 4k read": {"aionbd": cell(97, cpu)}})
+            self.assertEqual([(each["metric"], each["met"]) for each in judged], [(goals.RATE, True), (goals.CPU, met)])
 
     def test_the_table_says_what_a_writer_does_to_a_reader(self):
         reader = beside_writes()
@@ -104,20 +122,122 @@ class Judge(unittest.TestCase):
         self.assertLessEqual({workload.alone for workload in workloads.FILE_SYSTEMS if workload.beside}, names)
 
 
+class Results(unittest.TestCase):
+    def result(self, *, lacking=()):
+        plan = run.Plan([], [], {"aionbd": "/x"}, 3, 2, Path("/x"))
+        done = mock.Mock(lacking=dict(lacking), failed={})
+        done.cells.return_value = {"4k read depth 1": {"aionbd": cell(110), "aionbd, 2 threads": cell(90)}}
+        servers.remember(SETTINGS["servers"])
+        return results.of(MACHINE, SETTINGS, plan, done)
+
+    def test_the_table_begins_with_the_machine_and_names_neither_its_paths_nor_its_host(self):
+        text = results.text_of(self.result())
+        self.assertRegex(text, r"\AProcessors: +2 x Some Processor\n.*\n.*Linux 6\.1\n.*mq-deadline; ext4\n")
+        self.assertIn("qemu-nbd 7.2; aionbd 1; fio-3.33", text)
+        self.assertNotIn("somebody", text)
+
+    def test_the_facts_of_this_machine_make_a_head(self):
+        text = machine.head(machine.facts(Path(__file__).parent / "not-there-yet.img", {}), SETTINGS)
+        self.assertEqual(len(text.splitlines()), 6)
+        self.assertNotIn(os.uname().nodename, text.replace(os.uname().release, ""))
+        self.assertNotRegex(text, r"(?<!\w)/\w")
+
+    def test_a_disk_is_called_what_the_kernel_calls_it(self):
+        disk = machine._disk_below(Path.cwd())
+        self.assertTrue(disk is None or (disk / "queue/scheduler").exists())
+
+    def test_what_was_written_is_read_again_and_counted_into(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lacking = {("null 4k read", "aionbd, 2 threads"): "it has one loop"}
+            results.write(folder, self.result(lacking=lacking), "")
+            servers.SERVERS.pop("aionbd, 2 threads")
+            found = results.load(folder)
+            self.assertEqual(results.lacking_of(found), lacking)
+            before = results.text_of(found)
+            results.add_system_calls(found, {("4k read depth 1", "aionbd, 2 threads"): (1.25, {"io_submit": 1.0}),
+                                             ("4k read depth 1", "qemu"): (9, {})})
+        after = results.text_of(results.judge(found))
+        changed = [line for line in after.splitlines() if line not in before.splitlines()]
+        self.assertEqual(len(changed), 1)
+        self.assertRegex(changed[0], r"aionbd, 2 threads .* 1\.25 ")
+        self.assertNotIn("1.25", before)
+
+    def test_what_an_earlier_run_did_not_know_of_the_machine_is_asked_now_and_of_another_machine_never(self):
+        earlier, now = {**MACHINE, "disk": "", "scheduler": "bfq"}, {**MACHINE, "is_virtual": True}
+        self.assertEqual(machine.completed(earlier, now), {**now, "scheduler": "bfq"})
+        self.assertEqual(machine.completed(earlier, {**now, "processor": "Other"}), earlier)
+
+    def test_the_load_that_counts_is_the_one_before_our_own(self):
+        self.assertEqual(report.warning_of_load([0.9, 30.0], 2), "")
+        self.assertIn("3.5 threads", report.warning_of_load([3.5, 0.1], 2))
+        self.assertEqual(report.warning_of_load([], 2), "")
+
+
+class NullStore(unittest.TestCase):
+    def found(self, name, age_s):
+        """What it is, where it was built so much later than aionbd."""
+        with tempfile.TemporaryDirectory() as text:
+            folder = Path(text)
+            program, store = folder / "server/aionbd", folder / "tests/bench/null/null_store"
+            for number, path in enumerate((program, store)):
+                if number == 0 or age_s is not None:
+                    path.parent.mkdir(parents=True)
+                    path.touch(0o755)
+                    os.utime(path, (1000, 1000 + number * (age_s or 0)))
+            command = servers.null_command(servers.SERVERS[name], str(program), servers.Endpoint(path="/s"),
+                                           backings.Backing("/dev/zram7", 1 << 20, is_null=True), folder)
+            return Path(command[0]).name
+
+    def test_one_of_the_same_build_is_taken(self):
+        self.assertEqual(self.found("aionbd", 0), "null_store")
+        self.assertEqual(self.found("aionbd", 5), "null_store")
+
+    def test_one_that_is_older_than_aionbd_is_not_taken(self):
+        self.assertRaisesRegex(backings.NotAvailable, "null_store is older than aionbd", self.found, "aionbd", -1)
+
+    def test_where_there_is_none_nothing_else_is_measured_in_its_place(self):
+        self.assertRaisesRegex(backings.NotAvailable, "no null_store beside aionbd", self.found, "aionbd", None)
+        self.assertRaisesRegex(backings.NotAvailable, "one loop", self.found, servers.with_threads(2), 5)
+
+
 class Growth(unittest.TestCase):
-    def points(self, *rates):
-        return {place: {"iops": {"median": rate, "least": rate * 0.98, "greatest": rate * 1.02}}
+    def points(self, *rates, spread=0.02):
+        return {place: {"iops": {"median": rate, "least": rate * (1 - spread), "greatest": rate * (1 + spread)}}
                 for place, rate in enumerate(rates, 1)}
 
-    def test_a_fall_is_told_when_it_is_more_than_noise_and_spread(self):
+    def test_a_fall_is_told_when_it_is_more_than_noise(self):
         for rates, places in (((100, 200, 400), []), ((100, 200, 190), []), ((100, 200, 150), [3]),
                               ((100, 200, 150, 210, 150), [3, 5])):
             found = growth_report.falls(curves.ALL[0], self.points(*rates))
             self.assertEqual([place for place, _ in found], places)
 
-    def test_a_fall_is_measured_from_the_best_before(self):
-        (_, ratio), = growth_report.falls(curves.ALL[0], self.points(100, 200, 150))
-        self.assertEqual(ratio, 0.75)
+    def test_a_fall_is_measured_from_the_best_before_and_told_with_the_spread(self):
+        for spread, words in ((0.02, r"\(\+- 2 % and 2 %\)"), (0.4, r"\(\+- 40 % and 40 %; the rounds overlap\)")):
+            points = self.points(100, 200, 128, spread=spread)
+            self.assertEqual(growth_report.falls(curves.ALL[0], points), [(3, 2)])
+            self.assertRegex(growth_report.fall_in_words(curves.ALL[0], points, 3, 2),
+                             "^falls at 3: 0.64 of the best before, at 2 " + words)
+
+    def test_the_ceiling_of_memory_is_that_of_the_requests_in_flight_and_the_connections(self):
+        of_one = memory.PROGRAM + memory.HUGE_PAGE + 512 * memory.KIB
+        for load, more in (({"depth": 1}, 4096), ({"block": 512, "depth": 2}, 8192), ({"depth": 256}, 128 * 4096),
+                           ({"block": 32 << 20, "depth": 2}, 64 << 20), ({"block": 32 << 20, "depth": 9}, 64 << 20),
+                           ({"block": 3 << 20}, 4 << 20), ({"tls": True}, 4096 + 600 * 1024)):
+            self.assertEqual(memory.most(workloads.Workload("x", "fio", **load), 1 << 20), of_one + more, load)
+        many = workloads.Workload("x", "fio", connections=10)
+        self.assertEqual(memory.most(many, 0, threads=3),
+                         memory.PROGRAM + 3 * memory.HUGE_PAGE + 10 * (512 * memory.KIB + 4096))
+        for size, more in ((1 << 40, 1 << 17), (16 << 40, 2 << 20), (64 << 40, 2 << 20)):
+            self.assertEqual(memory.most(many, size) - memory.most(many, 0), more)
+
+    def test_more_memory_than_the_ceiling_is_complained_of(self):
+        curve, peak = curves.ALL[0], {"median": 20, "least": 20, "greatest": 31}
+        for ceiling, told in ((31, False), (30, True)):
+            points = {1: {**cell(100), "peak_mib": peak, "ceiling_mib": ceiling}}
+            self.assertEqual(growth_report.above_the_ceiling(points), [(1, 31, 30)] if told else [])
+            text = growth_report.table(MACHINE, SETTINGS, [curve], {curve.name: {"aionbd": points}}, {}, None)
+            self.assertEqual("TOO MUCH MEMORY at 1: 31 MiB of at most 30" in text, told)
 
     def test_curves_of_threads_share_a_chart_and_begin_with_the_default(self):
         threads = [curve for curve in curves.ALL if growth_report.group_of(curve) == "threads"]
@@ -164,19 +284,47 @@ class Daemons(unittest.TestCase):
 class Figures(unittest.TestCase):
     def test_a_report_of_fio_without_any_request_is_a_failure(self):
         job = {"jobname": "load", "error": 0, "read": {"total_ios": 0}, "write": {"total_ios": 0}}
-        self.assertRaises(loads.LoadFailed, loads._fio_figures, {"jobs": [job]}, workloads.ALL[0], False)
+        self.assertRaises(loads.LoadFailed, loads._fio_figures, {"jobs": [job]}, workloads.ALL[0])
 
     def test_of_two_loads_the_latency_is_one_s_and_the_work_is_both_s(self):
-        found = loads._fio_figures({"jobs": [job("beside", 300, 70), job("load", 100, 20)]}, beside_writes(), False)
+        found = loads._fio_figures({"jobs": [job("beside", 300, 70), job("load", 100, 20)]}, beside_writes())
         self.assertEqual((found["ios"], found["iops"], found["beside_iops"], found["p99_us"]), (400, 100, 300, 20))
 
     def test_what_is_written_beside_is_verified_too(self):
         for verified, right in ((300, True), (299, False)):
-            report_of_fio = {"jobs": [job("beside", 300, 70, verified), job("load", 100, 20)]}
+            report_of_fio = {"jobs": [job("beside", 300, 70, verified), job("load", 1000, 20)]}
+            both = {"load": (beside_writes(), 0), "beside": (beside_writes().beside, 300)}
             if right:
-                self.assertEqual(loads._fio_figures(report_of_fio, beside_writes(), True)["verified_ios"], 300)
+                self.assertEqual(loads._fio_figures(report_of_fio, beside_writes(), both)["verified_ios"], 300)
             else:
-                self.assertRaises(loads.LoadFailed, loads._fio_figures, report_of_fio, beside_writes(), True)
+                self.assertRaises(loads.LoadFailed, loads._fio_figures, report_of_fio, beside_writes(), both)
+
+    def test_of_a_mixed_load_only_what_is_read_back_is_verified(self):
+        """A thousand blocks, 300 of them written, 700 read beside that and not compared, and then what is read back."""
+        mixed = named("4k mixed depth 32")
+        for reads, right in ((700 + 300, True), (700 + 299, False), (700, False)):
+            report_of_fio = {"jobs": [job("load", 300, 20, reads)]}
+            if right:
+                found = loads._fio_figures(report_of_fio, mixed, {"load": (mixed, 1000)})
+                self.assertEqual(found["verified_ios"], 300)
+            else:
+                self.assertRaises(loads.LoadFailed, loads._fio_figures, report_of_fio, mixed, {"load": (mixed, 1000)})
+
+    def test_every_job_that_is_verified_says_so_to_fio(self):
+        for backing, how in ((backings.Backing("/x", 8 << 20), "--verify=crc32c"),
+                             (backings.Backing("/x", 8 << 20, reads_as_zeroes=True), "--verify_pattern=0x00")):
+            for verify in (False, True):
+                words = [*loads._job("load", named("4k read depth 32"), backing, None, 1, 1, verify)]
+                self.assertEqual(how in words, verify)
+
+    def test_what_nobody_verified_has_failed(self):
+        plan = run.Plan([], [], {}, 1, 1, Path("/x"), verify=True)
+        for verified in (0, 1):
+            with mock.patch("loads.run", return_value={"verified_ios": verified}):
+                if verified:
+                    measure._figures(plan, None, None, None, 1)
+                else:
+                    self.assertRaises(loads.LoadFailed, measure._figures, plan, None, None, None, 1)
 
     def test_a_reader_keeps_to_the_data_and_a_writer_into_holes_to_the_hole(self):
         backing = backings.Backing("/x", 8 << 20, hole_begin=3 << 20)

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import mounts
+import verification
 
 MIB = 1 << 20
 SHM = Path("/dev/shm")
@@ -26,6 +27,7 @@ class Backing:
     on_disk: bool = True
     source: str = ""  # of a copy into it
     hole_begin: int = 0  # From here to the end it has no blocks when a measurement begins; 0: it has them all.
+    reads_as_zeroes: bool = False  # All of it.
     about: str = ""
 
 
@@ -68,10 +70,12 @@ def drop_all_caches():
 class Backings:
     """Makes what workloads ask for, keeps it until the end, and then takes everything away but the file."""
 
-    def __init__(self, file, size, folders=None):
-        """`folders`: of file systems that are there already, by their kind."""
+    def __init__(self, file, size, folders=None, verify=False):
+        """`folders`: of file systems that are there already, by their kind. `verify`: what is read will be compared;
+        see verification.py."""
         self._file, self._size = Path(file).resolve(), size  # Daemons leave the current directory.
         self._folders = {kind: folder for kind, folder in (folders or {}).items() if folder}
+        self._verify = verify
         self._mounted = {}  # kind -> folder
         self._made = {}
         self._undo = contextlib.ExitStack()
@@ -101,7 +105,12 @@ class Backings:
         if not self._file.exists() or self._file.stat().st_size != self._size \
                 or self._file.stat().st_blocks * 512 < self._size:
             fill(self._file, self._size)
+        self._stamp(self._file, self._size)
         return Backing(str(self._file), self._size)
+
+    def _stamp(self, path, size):
+        if self._verify:
+            verification.stamp(path, size)
 
     def _beside(self, suffix):
         path = Path(f"{self._file}.{suffix}")
@@ -123,21 +132,22 @@ class Backings:
         if path is None:
             raise NotAvailable("no room in /dev/shm")
         fill(path, size)
+        self._stamp(path, size)
         return Backing(str(path), size, on_disk=False)
 
     def _make_null(self):
         """For those without a null store of their own, a null block device; failing that, a zram device on which
         nothing was ever written, whose reads are zeroes that the kernel makes; failing that, nothing."""
-        device = Path("/dev/nullb0")
-        if device.is_block_device() and os.access(device, os.W_OK):
+        device = Path("/dev/nullb0")  # What it reads as, nobody promises.
+        if device.is_block_device() and os.access(device, os.W_OK) and not self._verify:
             size = int(Path("/sys/block/nullb0/size").read_text()) * 512
             return Backing(str(device), size, is_null=True, on_disk=False, about="null_blk")
         if not ZRAM_CONTROL.is_dir() or os.geteuid() != 0:
-            return Backing("", 1024 * MIB, is_null=True, on_disk=False)
+            return Backing("", 1024 * MIB, is_null=True, on_disk=False, reads_as_zeroes=True)
         number = (ZRAM_CONTROL / "hot_add").read_text().strip()
         self._undo.callback((ZRAM_CONTROL / "hot_remove").write_text, number)
         (Path("/sys/block") / f"zram{number}" / "disksize").write_text(str(1024 * MIB))
-        return Backing(f"/dev/zram{number}", 1024 * MIB, is_null=True, on_disk=False,
+        return Backing(f"/dev/zram{number}", 1024 * MIB, is_null=True, on_disk=False, reads_as_zeroes=True,
                        about="zram, never written, in place of null_blk")
 
     def _make_loop4096(self):
@@ -155,6 +165,7 @@ class Backings:
     def _make_beside_holes(self):
         path = self._beside("beside-holes")
         fill(path, self._size - MIB)
+        self._stamp(path, self._size - MIB)
         os.truncate(path, self._size)
         return Backing(str(path), self._size)
 
@@ -179,6 +190,7 @@ class Backings:
         path = self._folder_on(kind) / f"aionbd-compare-{name}"
         self._undo.callback(path.unlink, missing_ok=True)
         fill(path, begin_of_hole or size)
+        self._stamp(path, begin_of_hole or size)
         os.truncate(path, size)
         where = "where it was asked for" if kind in self._folders else "on a loop device with direct I/O"
         return Backing(str(path), size, hole_begin=begin_of_hole, about=f"{kind}, {where}")
@@ -207,6 +219,8 @@ class Backings:
     def _source(self, suffix, period):
         path = self._in_memory(suffix, self._size // period) or self._beside(suffix)
         fill(path, self._size, period)
+        if period == 1:
+            self._stamp(path, self._size)
         return str(path)
 
     def _make_dense_in(self):

@@ -54,13 +54,18 @@ def _over_tls():
             yield Goal(f"tls {workload}", CPU, False, 1.0, server)
 
 
+def _structured_beside_simple():
+    """They cost 3 % at most, whichever way that shows: as time, or as the processor's."""
+    for read in ("4k read", "256k read", "256k read beside holes"):
+        yield Goal(f"structured {read}", RATE, True, 0.97, "aionbd", f"simple {read}")
+        yield Goal(f"structured {read}", CPU, False, 1.03, "aionbd", f"simple {read}")
+
+
 GOALS = (
     *_from_table(),
     Goal("null 4k read", RATE, True, 1.6, "nbdkit"),
     Goal("null 4k read", CPU, False, 0.5, "nbdkit"),
-    Goal("structured 4k read", RATE, True, 0.97, "aionbd", "simple 4k read"),
-    Goal("structured 256k read", RATE, True, 0.97, "aionbd", "simple 256k read"),
-    Goal("structured 256k read beside holes", RATE, True, 0.97, "aionbd", "simple 256k read beside holes"),
+    *_structured_beside_simple(),
     Goal("tcp 4k read depth 1", RATE, True, 0.9, "aionbd", "4k read depth 1"),
     Goal("tcp 4k read depth 32", RATE, True, 0.9, "aionbd", "4k read depth 32"),
     Goal("tcp 4k write depth 32", RATE, True, 0.9, "aionbd", "4k write depth 32"),

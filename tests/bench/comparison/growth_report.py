@@ -1,5 +1,6 @@
 """What growth found: a table, a JSON file, and where matplotlib is there a chart."""
 import goals
+import machine
 import report
 
 COLUMNS = 3  # of the chart
@@ -16,44 +17,69 @@ def in_words(place, curve):
 
 
 def falls(curve, points):
-    """The places where the median rate is below the best of a smaller place by more than noise and spread."""
+    """The places where the median rate is below the best of a smaller place by more than noise, with that place. Rounds
+    that differ widely are no reason to say nothing: fall_in_words() tells how far apart they were."""
     found, best = [], None
     for place, cell in points.items():
-        rate = cell[curve.metric]
-        if best is not None and rate["greatest"] < best["least"] * (1 - goals.NOISE):
-            found.append((place, rate["median"] / best["median"]))
-        if best is None or rate["median"] > best["median"]:
-            best = rate
+        median = cell[curve.metric]["median"]
+        if best is not None and median < points[best][curve.metric]["median"] * (1 - goals.NOISE):
+            found.append((place, best))
+        if best is None or median > points[best][curve.metric]["median"]:
+            best = place
     return found
+
+
+def fall_in_words(curve, points, place, best):
+    here, before = points[place][curve.metric], points[best][curve.metric]
+    spreads = " and ".join(f"{50 * (rate['greatest'] - rate['least']) / rate['median']:.0f} %"
+                           for rate in (here, before))
+    overlap = "; the rounds overlap" if here["greatest"] >= before["least"] else ""
+    return (f"falls at {in_words(place, curve)}: {here['median'] / before['median']:.2f} of the best before, at "
+            f"{in_words(best, curve)} (+- {spreads}{overlap})")
+
+
+def above_the_ceiling(points):
+    """The places where a round took more memory than README allows, with what it took and what it might, in MiB."""
+    return [(place, cell["peak_mib"]["greatest"], cell["ceiling_mib"]) for place, cell in points.items()
+            if "ceiling_mib" in cell and cell["peak_mib"]["greatest"] > cell["ceiling_mib"]]
 
 
 def _lines(curve, by_server):
     title = "IOPS" if curve.metric == "iops" else "MB/s"
     yield f"\n{curve.name}  ({curve.unit})"
-    yield f"  {'':18}{'':>9}{title:>10}{'p99 us':>10}{'CPU us':>9}{'switch':>9}{'MiB':>7}"
+    yield f"  {'':18}{'':>9}{title:>10}{'p99 us':>10}{'CPU us':>9}{'switch':>9}{'MiB':>7}{'of':>6}"
     for server, points in by_server.items():
         for place, cell in points.items():
             values = (f"{cell[metric]['median']:,.{digits}f}" if cell[metric] else "-"
                       for metric, digits in ((curve.metric, 0), ("p99_us", 0), ("cpu_us_per_io", 1),
                                              ("switches_per_io", 2), ("peak_mib", 0)))
             words = [f"{value:>{width}}" for value, width in zip(values, (10, 10, 9, 9, 7))]
-            yield f"  {server:18}{in_words(place, curve):>9}{''.join(words)}"
+            ceiling = f"{cell['ceiling_mib']:>6.0f}" if "ceiling_mib" in cell else ""
+            yield f"  {server:18}{in_words(place, curve):>9}{''.join(words)}{ceiling}"
         if server == "aionbd" and curve.rate_must_hold:
-            for place, ratio in falls(curve, points):
-                yield f"    falls at {in_words(place, curve)}: {ratio:.2f} of the best before"
+            for place, best in falls(curve, points):
+                yield f"    {fall_in_words(curve, points, place, best)}"
+        for place, peak, ceiling in above_the_ceiling(points):
+            yield f"    TOO MUCH MEMORY at {in_words(place, curve)}: {peak:.0f} MiB of at most {ceiling:.0f}"
 
 
-def table(curves, found, lacking, idle):
-    lines = []
+LEGEND = """\
+MiB: peak memory; of: the most that it may be for this load by what README says under "Limits". falls: the median, by
+more than noise; +-: half the distance between the slowest and the fastest round, here and there."""
+
+
+def table(facts, settings, curves, found, lacking, idle):
+    lines = [machine.head(facts, settings).rstrip("\n")]
     for curve in curves:
         lines += _lines(curve, found.get(curve.name, {}))
     if idle:
         lines += ["", f"{idle['connections']} idle connections: {idle['bytes_each']:,.0f} bytes each, "
                       f"{idle['cpu_ns'] / 1000:.0f} us of processor time and {idle['context_switches']} context "
                       f"switches in {idle['seconds']} s"]
+    lines += ["", LEGEND]
     if lacking:
         lines += ["", "Not measured:", *(f"  {', '.join(map(str, where))}: {why}" for where, why in lacking.items())]
-    return "\n".join(lines)
+    return "\n".join(lines) + report.warning_of_load(settings["load_average_before_rounds"], facts["processors"])
 
 
 def write(folder, result, curves, text):

@@ -6,10 +6,10 @@ import sys
 import time
 from pathlib import Path
 
+import verification
 from backings import NotAvailable
 
 GRACE_S = 120  # beyond the time a load should take
-VERIFIED_BYTES_4K, VERIFIED_BYTES_LARGE, VERIFIED_BYTES_PACED = 16 << 20, 64 << 20, 4 << 20
 
 
 class LoadFailed(Exception):
@@ -32,10 +32,16 @@ def _run(command, timeout_s):
 
 # --- fio ----------------------------------------------------------------------------------------------------------
 
+def _range(workload, backing):
+    """(where it begins, its length)."""
+    if workload.into_holes:
+        return backing.hole_begin, backing.size - backing.hole_begin
+    return 0, backing.hole_begin or backing.size
+
+
 def _job(name, workload, backing, target, seconds, seed, verify):
     """The options of one job. Everything is said for each, its engine too: jobs share nothing but the process."""
-    begin = backing.hole_begin if workload.into_holes else 0
-    size = (backing.hole_begin or backing.size) if begin == 0 else backing.size - begin
+    begin, size = _range(workload, backing)
     yield from (f"--name={name}", f"--rw={workload.rw}", f"--bs={workload.block}", f"--iodepth={workload.depth}",
                 f"--numjobs={workload.connections}", "--percentile_list=50:99:99.9", f"--randseed={seed}")
     if workload.connections > 1:
@@ -49,13 +55,7 @@ def _job(name, workload, backing, target, seconds, seed, verify):
     if workload.rate:
         yield f"--rate_iops={workload.rate}"
     if verify and workload.writes:
-        most = VERIFIED_BYTES_PACED if workload.rate else VERIFIED_BYTES_4K if workload.block == 4096 \
-            else VERIFIED_BYTES_LARGE
-        # A MiB for each connection at least, however short the measurement.
-        most = max(workload.connections << 20, int(most * min(1, seconds)) >> 20 << 20)
-        each = min(most, size) // workload.connections
-        yield from (f"--offset={begin}", f"--size={each}", f"--offset_increment={each}", "--verify=crc32c",
-                    "--do_verify=1", "--verify_fatal=1", "--verify_state_save=0")
+        yield from verification.of_writer(begin, verification.bytes_of_writer(workload, size, seconds))
     else:
         yield from (f"--offset={begin}", f"--size={size}", f"--runtime={round(seconds * 1000)}ms",
                     "--unified_rw_reporting=1")
@@ -63,6 +63,8 @@ def _job(name, workload, backing, target, seconds, seed, verify):
         # each block once needs none either; at the end of the holes it ends.
         yield from ["--random_generator=lfsr"] if workload.into_holes else \
             ["--random_generator=tausworthe", "--norandommap=1", "--time_based=1"]
+        if verify:
+            yield from verification.of_reader(backing)
     if target is None:
         yield from ("--ioengine=libaio", "--direct=1", f"--filename={backing.path}", "--allow_file_create=0")
     else:
@@ -78,30 +80,44 @@ def _job_figures(job):
         raise LoadFailed("fio did nothing")
     main = parts[0]
     percentiles = main["clat_ns"]["percentile"]
-    verified = job["read"]["total_ios"] if "mixed" not in job and "write" in job else 0
     return {"ios": main["total_ios"], "iops": main["iops"], "bytes_per_s": main["bw_bytes"],
             "p50_us": percentiles["50.000000"] / 1000, "p99_us": percentiles["99.000000"] / 1000,
-            "p999_us": percentiles["99.900000"] / 1000, "verified_ios": verified}
+            "p999_us": percentiles["99.900000"] / 1000, "verified_ios": 0}
 
 
-def _check_verified(workload, figures):
-    if workload.writes and workload.rw != "randrw" and figures["verified_ios"] < figures["ios"]:
-        raise LoadFailed(f"of {figures['ios']} writes only {figures['verified_ios']} were verified")
+def _verified_ios(workload, job, blocks):
+    """How many requests' data fio has compared with what they should be. `blocks`: a writer's share of all
+    connections. Raises LoadFailed when a write was left out."""
+    if not workload.writes:
+        return job["mixed"]["total_ios"]  # each, at once; the first that is wrong ends it
+    written, verified = job["write"]["total_ios"], job["read"]["total_ios"]
+    if workload.reads:
+        # What it reads among its writes it does not compare. It comes to each block once, to read or to write, and
+        # then reads back what was written.
+        verified -= blocks - written
+    if verified < written:
+        raise LoadFailed(f"of {written} writes only {verified} were verified")
+    return verified
 
 
-def _fio_figures(report, workload, verify):
-    jobs = {job["jobname"]: _job_figures(job) for job in report["jobs"]}
-    figures = jobs["load"]
-    if verify:
-        _check_verified(workload, figures)
+def _fio_figures(report, workload, verify=None):
+    """`verify`: {name of a job: (its workload, its blocks)} where all are verified."""
+    jobs = {job["jobname"]: job for job in report["jobs"]}
+    figures = _job_figures(jobs["load"])
     if workload.beside:
-        beside = jobs["beside"]
-        if verify:
-            _check_verified(workload.beside, beside)
+        beside = _job_figures(jobs["beside"])
         # What the server does, it does for both.
-        figures.update(ios=figures["ios"] + beside["ios"], beside_iops=beside["iops"],
-                       verified_ios=beside["verified_ios"])
+        figures.update(ios=figures["ios"] + beside["ios"], beside_iops=beside["iops"])
+    if verify:
+        # One that was not verified at all must not hide behind the other.
+        figures["verified_ios"] = min(_verified_ios(each, jobs[name], blocks)
+                                      for name, (each, blocks) in verify.items())
     return figures
+
+
+def _blocks(workload, backing, seconds):
+    _, size = _range(workload, backing)
+    return workload.connections * verification.bytes_of_writer(workload, size, seconds) // workload.block
 
 
 def _fio(workload, backing, target, seconds, seed, verify):
@@ -112,7 +128,9 @@ def _fio(workload, backing, target, seconds, seed, verify):
         words += _job("beside", workload.beside, backing, target, seconds, seed + 1, verify)
     words += _job("load", workload, backing, target, seconds, seed, verify)
     output, client_cpu_s = _run(words, seconds + GRACE_S)
-    return _fio_figures(json.loads(output[output.index("{"):]), workload, verify), client_cpu_s
+    jobs = {"load": workload, **({"beside": workload.beside} if workload.beside else {})}
+    verified = {name: (each, _blocks(each, backing, seconds)) for name, each in jobs.items()} if verify else None
+    return _fio_figures(json.loads(output[output.index("{"):]), workload, verified), client_cpu_s
 
 
 # --- The others ---------------------------------------------------------------------------------------------------
@@ -127,9 +145,13 @@ def _client(workload, backing, target, seconds, seed, verify):
     settings = {"path": target.endpoint.path, "port": target.endpoint.port, "export": target.export,
                 "rw": workload.rw, "block": workload.block, "depth": workload.depth, "seconds": seconds,
                 "fua": workload.fua, "replies": workload.replies, "seed": seed,
-                "verify": verify and workload.writes}
-    output, client_cpu_s = _run([sys.executable, "-B", Path(__file__).parent / "client.py", json.dumps(settings)],
-                                seconds + GRACE_S)
+                "verify": verify, "content": backing.path}
+    try:
+        output, client_cpu_s = _run([sys.executable, "-B", Path(__file__).parent / "client.py", json.dumps(settings)],
+                                    seconds + GRACE_S)
+    finally:
+        if verify and workload.writes:  # Its blocks have none.
+            verification.stamp(backing.path, backing.size)
     figures = json.loads(output)
     if "unavailable" in figures:
         raise NotAvailable(figures["unavailable"])
@@ -139,17 +161,21 @@ def _client(workload, backing, target, seconds, seed, verify):
 def _copy(workload, backing, target, seconds, _, verify):
     if target is None:
         raise NotAvailable("there is nothing to copy from or to without a server")
-    words = ["--flush", backing.source, target.uri] if workload.rw == "in" else ["--", target.uri, "null:"]
-    begin = time.monotonic()
-    _, client_cpu_s = _run(["nbdcopy", *words], seconds + 10 * GRACE_S)
-    took_s = time.monotonic() - begin
-    verified = 0
-    if verify and workload.rw == "in":
-        _run(["cmp", "-n", str(backing.size), backing.source, backing.path], GRACE_S)
-        verified = backing.size // workload.block
+    # Into nothing, so that it takes no time; but what is verified must be somewhere.
+    copied = Path(f"{backing.path}.copied") if verify and workload.rw == "out" else None
+    words = ["--flush", backing.source, target.uri] if workload.rw == "in" else ["--", target.uri, copied or "null:"]
+    try:
+        begin = time.monotonic()
+        _, client_cpu_s = _run(["nbdcopy", *words], seconds + 10 * GRACE_S)
+        took_s = time.monotonic() - begin
+        if verify:
+            _run(["cmp", backing.source if workload.rw == "in" else copied, backing.path], GRACE_S)
+    finally:
+        if copied:
+            copied.unlink(missing_ok=True)
     ios = backing.size // workload.block  # nbdcopy's requests have 256 KiB; holes it may skip.
     return {"ios": ios, "iops": ios / took_s, "bytes_per_s": backing.size / took_s, "p50_us": None, "p99_us": None,
-            "p999_us": None, "verified_ios": verified}, client_cpu_s
+            "p999_us": None, "verified_ios": ios if verify else 0}, client_cpu_s
 
 
 _KINDS = {"fio": _fio, "client": _client, "copy": _copy}

@@ -18,18 +18,25 @@ def measure(plan, workload, server_name, backing, seed):
     backings.prepare(backing, workload)
     cached_before = observe.cached_bytes(backing.path) if backing.on_disk else None
     if server_name == servers.RAW:
-        return _metrics(loads.run(workload, backing, None, plan.runtime_s, seed, plan.verify), None, None)
+        return _metrics(_figures(plan, workload, backing, None, seed), None, None)
     server = servers.SERVERS[server_name]
     endpoint = _endpoint(plan, workload, server)
     with servers.Running(server, plan.programs[server_name], backing, endpoint, plan.folder) as running:
         with observe.Observation(running) as seen:
-            figures = loads.run(workload, backing, running, plan.runtime_s, seed, plan.verify)
+            figures = _figures(plan, workload, backing, running, seed)
         growth = None
         if cached_before is not None:
             growth = observe.cached_bytes(backing.path) - cached_before
         running.end()
         seen.finish()
     return _metrics(figures, seen, growth)
+
+
+def _figures(plan, workload, backing, target, seed):
+    figures = loads.run(workload, backing, target, plan.runtime_s, seed, plan.verify)
+    if plan.verify and not figures["verified_ios"]:
+        raise loads.LoadFailed("nothing of what was read or written was verified")
+    return figures
 
 
 def _endpoint(plan, workload, server):
@@ -65,6 +72,13 @@ def count_system_calls(plan, workload, server_name, backing, seed):
     ios = max(1, figures["ios"])
     often = sorted(calls.by_name.items(), key=lambda pair: -pair[1])[:6]
     return calls.total / ios, {name: round(count / ios, 3) for name, count in often}
+
+
+def add_system_calls(cell, calls):
+    """`calls` as of count_system_calls()."""
+    count, by_name = calls
+    cell["syscalls_per_io"] = {"median": count, "least": count, "greatest": count}
+    cell["syscalls_by_name"] = by_name
 
 
 def summary(rounds):

@@ -1,10 +1,5 @@
 """What a run found, as a table for people and as JSON for programs."""
 import json
-import os
-import platform
-import re
-import subprocess
-from pathlib import Path
 
 import goals
 import servers
@@ -13,6 +8,7 @@ COLUMNS = (("IOPS", "iops", 0), ("MB/s", "mb_per_s", 0), ("p50 us", "p50_us", 0)
            ("p99.9", "p999_us", 0), ("CPU us", "cpu_us_per_io", 1), ("client", "client_cpu_us_per_io", 1),
            ("switch", "switches_per_io", 2), ("syscall", "syscalls_per_io", 2), ("MiB", "peak_mib", 0),
            ("cached", "cache_growth_mib", 0))
+QUIET_LOAD = 0.5  # for each processor: with less, there was one for whoever measured
 OF_TWO_LOADS = (("beside", "beside_iops", 0),)
 
 LEGEND = """\
@@ -23,38 +19,6 @@ by that of fio's libaio on the file itself. ~: answers writes before they have r
 dies takes them along: such rows are not compared where nothing asks for more."""
 LEGEND_OF_TWO_LOADS = """\
 beside: I/Os per second of the load on the other connection. CPU us, client and switch are then for each I/O of both."""
-
-
-def _read(path):
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def _first_line(*command):
-    try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip().split("\n")[0]
-
-
-def machine_facts(file, programs):
-    """What a reader needs to judge the numbers; nothing that tells whose machine it was."""
-    model = re.search(r"model name\s*:\s*(.*)", _read("/proc/cpuinfo"))
-    source = _first_line("findmnt", "-no", "SOURCE,FSTYPE", "-T", str(file)).split()
-    device = Path("/sys/class/block") / (Path(source[0]).name if source else "none")
-    queue = device / "queue" if (device / "queue").exists() else device.resolve().parent / "queue"
-    versions = {name: _first_line(path, "-V" if "nbd-server" in name else "--version")
-                for name, path in programs.items() if path}
-    return {"processor": model.group(1) if model else platform.machine(), "processors": os.cpu_count(),
-            "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20,
-            "kernel": platform.release(), "file_system": source[1] if len(source) > 1 else "unknown",
-            "disk": Path(source[0]).name if source else "unknown",
-            "scheduler": _read(queue / "scheduler"), "rotational": _read(queue / "rotational"),
-            "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
-            "fio": _first_line("fio", "--version"), "versions": versions}
 
 
 def _number(cell, metric, digits):
@@ -161,13 +125,13 @@ def verdict(judged, equal, apart):
     return "\n".join(lines)
 
 
-def warning_of_load(loads):
-    """Of what others did before each round; from the second on our own work is in it."""
-    quiet = os.cpu_count() * 1.5
-    if max(loads, default=0) <= quiet:
+def warning_of_load(loads, processors):
+    """Of what others did in the minute before the first round. From the second round on, the load is our own work."""
+    if not loads or loads[0] <= QUIET_LOAD * processors:
         return ""
-    shown = ", ".join(f"{load:.1f}" for load in loads)
-    return f"\nTHE MACHINE WAS BUSY: load averages {shown} on {os.cpu_count()} processors. Rates are worth little."
+    return (f"\n\nTHE MACHINE WAS BUSY: in the minute before the first round, before anything of this run, "
+            f"{loads[0]:.1f} threads on\naverage used its {processors} processors and its disks, or waited for them. "
+            "If whoever that was went on, rates are worth\nlittle.")
 
 
 def _rounded(value):

@@ -111,14 +111,14 @@ class Run:
                 if where in self.rounds:
                     cell = measure.summary(self.rounds[where])
                     if where in self.syscalls:
-                        count, by_name = self.syscalls[where]
-                        cell["syscalls_per_io"] = {"median": count, "least": count, "greatest": count}
-                        cell["syscalls_by_name"] = by_name
+                        measure.add_system_calls(cell, self.syscalls[where])
                     cells.setdefault(workload.name, {})[server] = cell
         return cells
 
 
-def missing_tools(workloads):
+def missing_tools(workloads, verify=False):
     needed = {"fio": "fio", "client": None, "copy": "nbdcopy"}
     wanted = {needed[workload.load] for workload in workloads} - {None}
+    if verify:
+        wanted.add("fio")  # It writes what is read and verified.
     return sorted(tool for tool in wanted if shutil.which(tool) is None)

@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import socket
@@ -169,6 +170,14 @@ def with_threads(count):
     return name
 
 
+def remember(names):
+    """Makes known again what with_threads() has called so."""
+    for name in names:
+        found = re.fullmatch(r"aionbd, (\d+) threads", name)
+        if found:
+            with_threads(int(found.group(1)))
+
+
 def find_program(server, aionbd):
     return aionbd if server.program == "aionbd" else shutil.which(server.program)
 
@@ -178,13 +187,25 @@ def adopt_orphans():
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def _program_beside(program, path):
+    """Another program of the same build. Where it is older than the first, it was left behind by an earlier one, and
+    what it does tells nothing of this one."""
+    other = (Path(program).parent / path).resolve()
+    if not os.access(other, os.X_OK):
+        raise backings.NotAvailable(f"no {other.name} beside {Path(program).name}: build it")
+    if other.stat().st_mtime_ns < Path(program).stat().st_mtime_ns:
+        raise backings.NotAvailable(f"{other.name} is older than {Path(program).name}: build it again")
+    return str(other)
+
+
 def null_command(server, program, endpoint, backing, folder):
     """A server without a null store of its own gets a device that is one, where there is any."""
+    if server.null_program:
+        program = _program_beside(program, server.null_program)
+        if not server.null_store:
+            raise backings.NotAvailable(f"{Path(program).name} has one loop")
     if server.null_store:
-        store = str((Path(program).parent / server.null_program).resolve()) if server.null_program else program
-        if not os.access(store, os.X_OK):
-            raise backings.NotAvailable(f"no {Path(store).name}; it is a target of the build")
-        return [store, *server.null_store(endpoint, backing, folder)]
+        return [program, *server.null_store(endpoint, backing, folder)]
     if not backing.path:
         raise backings.NotAvailable("no null store of its own, and neither null_blk nor, as root, zram")
     return [program, *server.command(endpoint, backing, folder)]

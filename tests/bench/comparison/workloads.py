@@ -140,3 +140,4 @@ def _copies():
 ALL = (*_random_4k(), *_sequential(), *_durable(), *_ceilings(), *_tcp(), *_replies(), *_copies())
 TLS = tuple(_tls())
 FILE_SYSTEMS = tuple(_file_systems())
+EVERY = (*ALL, *TLS, *FILE_SYSTEMS)

@@ -1,4 +1,5 @@
 """Four connections, each with several requests under way, that change a disk at random and keep its history."""
+import collections
 import selectors
 import socket
 import struct
@@ -9,17 +10,24 @@ from types import SimpleNamespace
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "integration"))
 
 import raw_client  # noqa: E402
-from sector_history import FLUSH, SECTOR, TRIM, WRITE, ZERO, Change  # noqa: E402
+from sector_history import CELL, FLUSH, TRIM, WRITE, ZERO, Change  # noqa: E402
 
 CLIENTS = 4
 UNDER_WAY = 4  # of each client
 FUA, NO_HOLE = 1, 2
 COMMANDS = {WRITE: raw_client.WRITE, ZERO: raw_client.WRITE_ZEROES, TRIM: raw_client.TRIM, FLUSH: raw_client.FLUSH}
 
-# File systems work in these, so requests of one are kept apart.
-BLOCK = 8  # sectors
+# File systems work in these.
+BLOCK = 4096
+BLOCK_CELLS = BLOCK // CELL
+# The changes of one block that are under way together have no byte in common, and are so few that the judge can go
+# through all that they may make of it.
+TOGETHER_MAX = 4
 HOT_BLOCKS = 48
-TAIL_SECTORS = 12
+# Cells in which small changes meet: each in a block of its own, and the next one's bytes are reached as well.
+CROWDED_CELLS = [block * BLOCK_CELLS + cell for block, cell in ((2, 3), (9, 7), (16, 0), (23, 5))]
+CROWDED_LENGTH = 200
+TAIL_CELLS = 12
 
 
 class Refused(Exception):
@@ -27,22 +35,24 @@ class Refused(Exception):
 
 
 class FourClients:
-    """promised_by: "flush", "fua", or "both", which is what a client has to make changes durable by.
-    durable_over_plain: whether a durable write may go where a plain one was and no flush came since. A log of
+    """size: of what they change, from its beginning. promised_by: "flush", "fua", or "both", which is what a client has to make changes durable by.
+    forced_over_plain: whether a durable write may go where a plain change was and no flush came since. A log of
     dm-log-writes has the former before the latter, which is the wrong way round."""
 
-    def __init__(self, path, history, chance, first_number=1, durable_over_plain=True, promised_by="both"):
+    def __init__(self, path, size, history, chance, first_number=1, forced_over_plain=True, promised_by="both"):
         self._history = history
         self._chance = chance
         self.next_number = first_number
-        self._durable_over_plain = durable_over_plain
+        self._forced_over_plain = forced_over_plain
         self._flushes = 0 if promised_by == "fua" else 16
         self._durable_share = 0 if promised_by == "flush" else 0.25
-        self._sectors = len(history.held)
-        self._busy = set()  # blocks
-        self._unflushed = {}  # block -> the plain change that was its last
+        self._size = size
+        self._under_way = []  # changes, and no flushes
+        self._plain = collections.Counter()  # block -> its changes that neither forced themselves nor were flushed
+        self._plain_answered = []  # of those
         self._poll = selectors.DefaultSelector()
         self.answers = 0
+        self.met = 0  # changes that were asked for while another one of the same sector was under way
         server = SimpleNamespace(address=(socket.AF_UNIX, path))
         for _ in range(CLIENTS):
             client = raw_client.RawClient.in_transmission(server)
@@ -70,14 +80,18 @@ class FourClients:
         except (EOFError, ConnectionError):
             return False
 
+    def close(self):
+        for key in list(self._poll.get_map().values()):
+            key.data.close()
+        self._poll.close()
+
     def _ask(self, client):
         change = self._choose()
         flags = FUA if change.durable else 0
         if change.kind == ZERO and self._chance.random() < 0.3:
             flags |= NO_HOLE
         payload = change.payload() if change.kind == WRITE else b""
-        asked = raw_client.request(COMMANDS[change.kind], change.number, change.first * SECTOR,
-                                   change.count * SECTOR, flags, payload)
+        asked = raw_client.request(COMMANDS[change.kind], change.number, change.offset, change.length, flags, payload)
         client.under_way[change.number] = change
         self._history.asked(change)
         client.send(asked)
@@ -90,37 +104,60 @@ class FourClients:
         kind = self._chance.choices([WRITE, ZERO, TRIM, FLUSH], [60, 14, 10, self._flushes])[0]
         if kind == FLUSH:
             change = Change(number, FLUSH, 0, 0, False)
-            change.clears = {block: last for block, last in self._unflushed.items() if block not in self._busy}
+            change.clears = list(self._plain_answered)
             return change
         while True:
-            first, count = self._place(kind)
-            blocks = range(first // BLOCK, (first + count - 1) // BLOCK + 1)
-            if self._busy.isdisjoint(blocks):
+            change = Change(number, kind, *self._place(kind))
+            change.blocks = range(change.offset // BLOCK, -(-change.end // BLOCK))
+            # A trim or zeroes that are durable are plain ones with a flush behind them.
+            change.forces = change.durable and kind == WRITE
+            if self._has_room_for(change):
                 break
-        durable = self._chance.random() < self._durable_share
-        if durable and kind == WRITE and not self._durable_over_plain and not self._unflushed.keys().isdisjoint(blocks):
-            durable = False
-        change = Change(number, kind, first, count, durable)
-        change.blocks = blocks
-        self._busy.update(blocks)
-        if not durable:
-            self._unflushed.update(dict.fromkeys(blocks, change))
+        self.met += any(each.offset // CELL <= (change.end - 1) // CELL and change.offset // CELL <= (each.end - 1) // CELL
+                        for each in self._under_way)
+        self._under_way.append(change)
+        if not change.forces:
+            self._plain.update(change.blocks)
         return change
 
+    def _has_room_for(self, change):
+        beside = [each for each in self._under_way
+                  if each.blocks.start < change.blocks.stop and change.blocks.start < each.blocks.stop]
+        if len(beside) >= TOGETHER_MAX or any(each.offset < change.end and change.offset < each.end for each in beside):
+            return False
+        if self._forced_over_plain:
+            return True
+        if change.forces and any(self._plain[block] for block in change.blocks):
+            change.durable = change.forces = False
+        return change.forces or not any(each.forces for each in beside)
+
     def _place(self, kind):
-        """Some places are asked for more often than others: so there is something to lose in them."""
+        """Offset, length, and whether it is durable. Some places are asked for more often than others: so there is something
+        to lose in them, and so changes of one sector meet."""
         where = self._chance.random()
-        if where < 0.1:
-            first = self._sectors - 1 - self._chance.randrange(TAIL_SECTORS)
-        elif where < 0.5:
-            first = self._chance.randrange(HOT_BLOCKS * BLOCK)
+        durable = self._chance.random() < self._durable_share
+        if where < 0.2:
+            which = self._chance.randrange(len(CROWDED_CELLS))
+            # Durable and plain ones may not meet in a recording, so that each have their own.
+            durable = which % 2 == 0 and self._durable_share > 0
+            offset = CROWDED_CELLS[which] * CELL + self._chance.randrange(CELL)
+            return offset, 1 + self._chance.randrange(CROWDED_LENGTH), durable
+        cells = -(-self._size // CELL)  # the last one may be a part
+        if where < 0.3:
+            first = cells - 1 - self._chance.randrange(TAIL_CELLS)
+        elif where < 0.55:
+            first = self._chance.randrange(HOT_BLOCKS * BLOCK_CELLS)
         else:
-            first = self._chance.randrange(self._sectors)
+            first = self._chance.randrange(cells)
         if self._chance.random() < 0.4:
-            first -= first % BLOCK
+            first -= first % BLOCK_CELLS
         longest = 24 if kind == WRITE else 64
-        count = self._chance.choice([1, 1, 2, BLOCK, BLOCK, 2 * BLOCK, 1 + self._chance.randrange(longest)])
-        return first, min(count, self._sectors - first)
+        count = self._chance.choice([1, 1, 2, BLOCK_CELLS, BLOCK_CELLS, 2 * BLOCK_CELLS, 1 + self._chance.randrange(longest)])
+        begin, end = first * CELL, (first + count) * CELL
+        if self._chance.random() < 0.4:
+            begin, end = begin + self._chance.randrange(CELL), end + self._chance.randrange(CELL)
+        begin = min(begin, self._size - 1)
+        return begin, min(end, self._size) - begin, durable
 
     # What comes back
 
@@ -141,10 +178,12 @@ class FourClients:
         self.answers += 1
         self._history.replied(change)
         if change.kind == FLUSH:
-            cleared = change.clears
+            flushed = [each for each in change.clears if each in self._plain_answered]
+            self._plain_answered = [each for each in self._plain_answered if each not in flushed]
         else:
-            self._busy.difference_update(change.blocks)
-            cleared = dict.fromkeys(change.blocks, change) if change.durable else {}
-        for block, last in cleared.items():
-            if change.durable or self._unflushed.get(block) is last:
-                self._unflushed.pop(block, None)
+            self._under_way.remove(change)
+            flushed = [change] if change.durable and not change.forces else []
+            if not change.durable:
+                self._plain_answered.append(change)
+        for each in flushed:
+            self._plain.subtract(each.blocks)

@@ -37,7 +37,8 @@ prepare() {
   hostname guest
   # The guest's kernel is not the host's, nor are its modules.
   mkdir -p /lib/modules && mount --bind "$kernel_modules" /lib/modules || return
-  modprobe -a virtio_blk ext4 xfs brd null_blk loop nbd || return
+  modprobe -a virtio_blk ext4 xfs loop nbd configfs || return
+  mount -t configfs config /sys/kernel/config || return
   cp "$share/aionbd" "$program" || return
   if [[ -e $share/libforgetful_disk.so ]]; then cp "$share/libforgetful_disk.so" "$forgetful" || return; fi
   echo 60 >/proc/sys/kernel/hung_task_timeout_secs
@@ -76,6 +77,7 @@ undo_leftovers() {
   find /tmp /dev/shm -xdev -mindepth 1 -delete 2>/dev/null
   find /sys/fs/cgroup -mindepth 1 -maxdepth 1 -type d -exec rmdir {} +
   losetup -D
+  if [[ -e /sys/kernel/config/nullb ]]; then find /sys/kernel/config/nullb -mindepth 1 -type d -exec rmdir {} +; fi
   for device in scsi_debug null_blk brd; do
     if [[ -e /sys/module/$device ]]; then rmmod "$device"; fi
   done

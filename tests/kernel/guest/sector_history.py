@@ -1,62 +1,87 @@
-"""What was asked of a disk and what was promised about it, sector by sector; and the judge of a disk after a power cut.
+"""What was asked of a disk and what was promised about it, byte by byte; and the judge of a disk after a power cut.
 
-Every sector that is written says what it is: its own number and the number of the change that wrote it, over and over,
-and a checksum. So a sector that was torn, that came from elsewhere or from long ago is seen for what it is.
+Every 512 bytes that are written whole say what they are: where they belong and the number of the change that wrote them,
+and the rest follows from these two, as a checksum does. So what was torn, what came from elsewhere or from long ago is
+seen for what it is. A change that covers a part only writes bytes that follow from the same two, and from their place.
 
-The judge knows, for each sector, the changes in their order (whoever asks never has two of the same sector under way)
-and the last one that was covered: its own reply came and it was durable by itself, or a flush was asked for after its reply,
-and answered. After a cut a sector holds that change's content or a later one's; anything else is a complaint. A later one
-is one that was asked for before the mark that follows the cut: what came afterwards excuses nothing.
+The judge looks at logical sectors of the disk, for these are what a power cut leaves whole. It knows for each the changes
+in their order, and which of them were covered: the change's own reply came and it was durable by itself, or a flush was
+asked for after its reply, and answered. After a cut a sector holds what some of its changes make of one another, all
+covered ones among them, and with each those that had been answered when it was asked for; anything else is a complaint.
+Changes of one sector may be under way together if they have no byte in common: then either may be there without the other.
+Changes that were asked for after the mark that follows the cut excuse nothing.
 """
+import hashlib
+import random
 import struct
-import zlib
 
-SECTOR = 512
+CELL = 512  # what says what it is
 MAGIC = b"aionbd!\n"
-ZEROES = bytes(SECTOR)
-REPEATED = (SECTOR - len(MAGIC) - 8) // 16
+HEAD = struct.Struct("<8sQQ")
+# Makes a byte depend on its place.
+PLACES = int.from_bytes(random.Random(0).randbytes(CELL), "little")
 
 WRITE, ZERO, TRIM, FLUSH = "write", "zero", "trim", "flush"
 
 
-def content_of(sector, number):
-    """What change `number` writes to `sector`."""
-    body = MAGIC + struct.pack("<QQ", sector, number) * REPEATED
-    return body + struct.pack("<II", zlib.crc32(body), 0)
+def noise_of(cell, number):
+    """What change `number` writes to some bytes of a cell, wherever in it."""
+    digest = hashlib.blake2b(struct.pack("<QQ", cell, number)).digest()
+    return (int.from_bytes(digest * (CELL // len(digest)), "little") ^ PLACES).to_bytes(CELL, "little")
+
+
+def content_of(cell, number):
+    """What change `number` writes to a whole cell."""
+    return HEAD.pack(MAGIC, cell, number) + noise_of(cell, number)[HEAD.size:]
 
 
 def identify(content):
-    """(sector, number) as a sector says it, or two times None if that is not true of all of it."""
-    magic, sector, number = struct.unpack_from("<8sQQ", content)
-    return (sector, number) if magic == MAGIC and content == content_of(sector, number) else (None, None)
+    """(cell, number) as a cell says it, or two times None if that is not true of all of it."""
+    if len(content) < CELL:
+        return None, None
+    magic, cell, number = HEAD.unpack_from(content)
+    return (cell, number) if magic == MAGIC and content == content_of(cell, number) else (None, None)
 
 
 class Change:
-    """A request that changes sectors, or a flush. `number` counts up over all of them."""
+    """A request that changes bytes, or a flush. `number` counts up over all of them."""
 
-    def __init__(self, number, kind, first, count, durable):
-        self.number, self.kind, self.first, self.count, self.durable = number, kind, first, count, durable
-        self.covers = 0  # of a flush: how many entries of History.answered it was asked for after
+    def __init__(self, number, kind, offset, length, durable):
+        self.number, self.kind, self.offset, self.length, self.durable = number, kind, offset, length, durable
+        self.covers = 0  # of a flush: how many of the answered changes it was asked for after
+        self._payload = None
 
-    def sectors(self):
-        return range(self.first, self.first + self.count)
+    @property
+    def end(self):
+        return self.offset + self.length
 
     def payload(self):
-        return b"".join(content_of(sector, self.number) for sector in self.sectors())
+        if self._payload is None:
+            pieces = []
+            for cell in range(self.offset // CELL, -(-self.end // CELL)):
+                begin, end = max(self.offset - cell * CELL, 0), min(self.end - cell * CELL, CELL)
+                is_whole = end - begin == CELL
+                pieces.append(content_of(cell, self.number) if is_whole else noise_of(cell, self.number)[begin:end])
+            self._payload = b"".join(pieces)
+        return self._payload
+
+    def leaves(self, begin, end):
+        """What is between these offsets after it."""
+        return self.payload()[begin - self.offset:end - self.offset] if self.kind == WRITE else bytes(end - begin)
 
     def __str__(self):
         how = "durable " if self.durable else ""
-        return f"{how}{self.kind} {self.number} of sectors {self.first} to {self.first + self.count - 1}"
+        return f"{how}{self.kind} {self.number} of bytes {self.offset} to {self.end - 1}"
 
 
 class History:
     """Filled while requests are made: asked(), replied(), mark(). A Judge goes along it afterwards.
 
-    held: what each sector holds at the beginning, as (number of the change, kind); zeroes, if nothing is said.
+    held: what the disk holds at the beginning; zeroes, if nothing is said.
     """
 
-    def __init__(self, sectors, held=None):
-        self.held = held or [(0, ZERO)] * sectors
+    def __init__(self, size, held=None):
+        self.held = held or bytes(size)
         self.events = []  # ("asked" | "replied", change) and ("mark", number)
         self.marks = 0
 
@@ -73,31 +98,127 @@ class History:
         return self.marks - 1
 
 
+class Step:
+    """What a change does to one sector."""
+
+    def __init__(self, change, sector, after, may_do_nothing):
+        self.number = change.number
+        self.after = after  # the numbers of steps that had been answered when it was asked for, and are there with it
+        self._may_do_nothing = may_do_nothing
+        begin, end = max(change.offset, sector.begin), min(change.end, sector.end)
+        self._begin, self._end = begin - sector.begin, end - sector.begin
+        self._bytes = change.leaves(begin, end)
+
+    def of(self, contents):
+        changed = {content[:self._begin] + self._bytes + content[self._end:] for content in contents}
+        return changed | contents if self._may_do_nothing else changed
+
+
+def all_that_become_of(contents, steps):
+    """By any of the steps, each with those that it is after. They are in the order in which they were asked for."""
+    left = {step.number for step in steps}
+    reached = {frozenset(): contents}
+    for step in steps:
+        needed = step.after & left
+        for done, before in list(reached.items()):
+            if needed <= done:
+                reached[done | {step.number}] = step.of(before)
+    return set().union(*reached.values())
+
+
+class Sector:
+    def __init__(self, begin, content):
+        self.begin, self.end = begin, begin + len(content)
+        self._first = {content}
+        self._steps = []
+        self._there = {content}  # what it may hold with all that must be there, and no more
+        self._open = []  # steps that need not be there
+        self._promised = None  # the number of the last
+        self._allowed = None
+
+    def hear(self, change, ended, may_do_nothing):
+        after = {step.number for step in self._steps if step.number in ended}
+        step = Step(change, self, after, may_do_nothing)
+        self._steps.append(step)
+        self._open.append(step)
+        self._allowed = None
+
+    def promise(self, number):
+        """That one must be there, and with it those that came before it."""
+        self._promised = max(number, self._promised or 0)
+        promised = next((step for step in self._open if step.number == number), None)
+        if not promised:
+            return
+        due = promised.after | {number}
+        for step in self._open:
+            if step.number in due:
+                self._there = step.of(self._there)
+        self._open = [step for step in self._open if step.number not in due]
+        self._allowed = None
+
+    def may_hold(self, content):
+        """With what must be there, any of the other changes, each with those that came before it."""
+        if self._allowed is None:
+            self._allowed = all_that_become_of(self._there, self._open)
+        return content in self._allowed
+
+    def lacks_something(self, content):
+        """Whether there are changes in it that nobody promised and that are not there."""
+        newest = self._there
+        for step in self._open:
+            newest = step.of(newest)
+        return content not in newest
+
+    def complaint(self, content):
+        """About what it may not hold."""
+        numbers = {step.number for step in self._steps}
+        told = []
+        for at in range(0, len(content), CELL):
+            place, (says, number) = (self.begin + at) // CELL, identify(content[at:at + CELL])
+            if number is None:
+                continue
+            if says != place:
+                return f"holds what was written to place {says}, by change {number}"
+            if number not in numbers and content not in self._first:
+                return f"holds change {number}, which nobody had asked for there"
+            told.append(f"change {number}")
+        if content in all_that_become_of(self._first, self._steps):
+            held = " and ".join(told) or ("an older state" if any(content) else "zeroes")
+            return f"is lost: it holds {held}, and change {self._promised} was promised to be there"
+        return f"is torn, or nobody wrote what it holds: {self._compared(content)}"
+
+    def _compared(self, content):
+        def differing(other):
+            return [at for at, (mine, theirs) in enumerate(zip(content, other)) if mine != theirs]
+        wrong = min(map(differing, self._allowed), key=len)
+        return f"{len(wrong)} of its bytes, from {wrong[0]} to {wrong[-1]}, are not those of the most alike that it may hold"
+
+
 class Judge:
     """Goes along a history and judges a disk as it may be at a moment of it.
 
-    trim_granularity: what lies within is zero after a trim, and the rest as it was, as in a file; None: a trim may
-    have done anything from nothing to all of it, as on a disk.
+    sector: what a power cut does not tear. trim_granularity: what lies within is zero after a trim, and the rest as it was,
+    as in a file; None: a trim may have done anything from nothing to all of it, as on a disk.
     """
 
-    def __init__(self, history, trim_granularity=4096):
+    def __init__(self, history, sector=512, trim_granularity=4096):
         self._events = history.events
         self._at = 0  # in events, of the moment
         self._heard_to = 0  # in events: what was asked for up to there may be on the disk
-        self._granularity = trim_granularity // SECTOR if trim_granularity else None
-        self._changes = [[held] for held in history.held]  # (number, kind) in order, for each sector
-        self._covered = [number for number, _ in history.held]  # the number of the last covered change
+        self._sector = sector
+        self._granularity = trim_granularity
+        self._sectors = [Sector(at, history.held[at:at + sector]) for at in range(0, len(history.held), sector)]
+        self._ended = set()  # the numbers of what was answered, as far as was heard
         self._answered = []  # plain changes in the order of their replies
         self._answered_covered = 0
-        self._known = {}  # content of sectors -> what it says it is, if that is true of all of it
         self.promised = 0  # changes that were covered so far
 
-    def _reach(self, change):
-        if change.kind != TRIM or self._granularity is None:
-            return change.sectors()
-        begin = -(-change.first // self._granularity) * self._granularity
-        end = (change.first + change.count) // self._granularity * self._granularity
-        return range(begin, max(begin, end))
+    def _reached_by(self, change):
+        begin, end = change.offset, change.end
+        if change.kind == TRIM and self._granularity is not None:
+            begin = -(-begin // self._granularity) * self._granularity
+            end = end // self._granularity * self._granularity
+        return self._sectors[begin // self._sector:-(-end // self._sector)] if begin < end else []
 
     def go_to_mark(self, number):
         """Everything up to there has happened, and what was promised by then must be kept. The cut comes before the next mark:
@@ -120,9 +241,12 @@ class Judge:
             if what == "mark" and item >= number:
                 return
             self._heard_to += 1
-            if what == "asked" and item.kind != FLUSH:
-                for sector in self._reach(item):
-                    self._changes[sector].append((item.number, item.kind))
+            if what == "replied":
+                self._ended.add(item.number)
+            elif what == "asked" and item.kind != FLUSH:
+                may_do_nothing = item.kind == TRIM and self._granularity is None
+                for sector in self._reached_by(item):
+                    sector.hear(item, self._ended, may_do_nothing)
 
     def _take_reply(self, change):
         if change.kind == FLUSH:
@@ -136,52 +260,17 @@ class Judge:
 
     def _cover(self, change):
         self.promised += 1
-        for sector in self._reach(change):
-            self._covered[sector] = max(self._covered[sector], change.number)
+        for sector in self._reached_by(change):
+            sector.promise(change.number)
 
-    def complaints(self, read):
-        """What is wrong with a disk; `read(first, count)` gives its sectors."""
-        found = []
-        count = len(self._changes)
-        for first in range(0, count, 256):
-            content = read(first, min(256, count - first))
-            for index in range(len(content) // SECTOR):
-                complaint = self._complaint(first + index, content[index * SECTOR:(index + 1) * SECTOR])
-                if complaint:
-                    found.append(complaint)
-        return found
+    def complaints(self, content):
+        """What is wrong with a disk that holds this: for each sector that may not hold what it holds, a text that is made when
+        it is asked for."""
+        for index, sector in enumerate(self._sectors):
+            held = content[sector.begin:sector.end]
+            if not sector.may_hold(held):
+                yield lambda index=index, sector=sector, held=held: f"sector {index} {sector.complaint(held)}"
 
-    def _complaint(self, sector, content):
-        floor = self._covered[sector]
-        if content == ZEROES:
-            if any(number >= floor and kind != WRITE for number, kind in self._changes[sector]):
-                return None
-            return f"sector {sector} is lost: it holds zeroes, and change {floor} was promised to be there"
-        if content not in self._known:
-            self._known[content] = identify(content)
-        of_sector, number = self._known[content]
-        if number is None:
-            return f"sector {sector} is torn, or nobody wrote what it holds: {content[:32].hex()} ..."
-        if of_sector != sector:
-            return f"sector {sector} holds what was written to sector {of_sector}, by change {number}"
-        if (number, WRITE) not in self._changes[sector]:
-            return f"sector {sector} holds change {number}, which nobody had asked for there"
-        if number >= floor or number in self._still_there_after(sector, floor):
-            return None
-        return f"sector {sector} is lost: it holds change {number}, and change {floor} was promised to be there"
-
-    def _still_there_after(self, sector, floor):
-        """The changes whose content the covered one may have left: a trim of a disk need not do anything."""
-        if self._granularity is not None:
-            return set()
-        left = set()
-        for number, kind in reversed([each for each in self._changes[sector] if each[0] <= floor]):
-            left.add(number)
-            if kind != TRIM:
-                break
-        return left
-
-    def held_now(self, read):
-        """What a disk without complaints holds, for the History that begins with it."""
-        contents = (read(sector, 1) for sector in range(len(self._changes)))
-        return [(0, ZERO) if content == ZEROES else (identify(content)[1], WRITE) for content in contents]
+    def lacking(self, content):
+        """How many sectors lack changes that nobody promised: what a cut took, as it may."""
+        return sum(sector.lacks_something(content[sector.begin:sector.end]) for sector in self._sectors)

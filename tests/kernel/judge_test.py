@@ -192,7 +192,7 @@ class JudgeTest(unittest.TestCase):
     # Changes of a part of a sector
 
     def written_in_parts(self):
-        """Sector 3 is durably change 1; then parts of it are changed, of which nothing is promised: its contents in their order."""
+        """Sector 3 is durably change 1; then parts of it are changed, and none of that is promised: its contents, in order."""
         self.do(WRITE, 3, durable=True)
         contents = [content_of(3, 1)]
         for offset, length in ((10, 50), (40, 100), (511, 1)):

@@ -35,9 +35,9 @@ class Refused(Exception):
 
 
 class FourClients:
-    """size: of what they change, from its beginning. promised_by: "flush", "fua", or "both", which is what a client has to make changes durable by.
-    forced_over_plain: whether a durable write may go where a plain change was and no flush came since. A log of
-    dm-log-writes has the former before the latter, which is the wrong way round."""
+    """size: of what they change, from its beginning. promised_by: "flush", "fua", or "both", which is what a client has to
+    make changes durable by. forced_over_plain: whether a durable write may go where a plain change was and no flush came
+    since. A log of dm-log-writes has the former before the latter, which is the wrong way round."""
 
     def __init__(self, path, size, history, chance, first_number=1, forced_over_plain=True, promised_by="both"):
         self._history = history
@@ -136,7 +136,7 @@ class FourClients:
         to lose in them, and so changes of one sector meet."""
         where = self._chance.random()
         durable = self._chance.random() < self._durable_share
-        if where < 0.2:
+        if where < 0.25:
             which = self._chance.randrange(len(CROWDED_CELLS))
             # Durable and plain ones may not meet in a recording, so that each have their own.
             durable = which % 2 == 0 and self._durable_share > 0
@@ -152,7 +152,8 @@ class FourClients:
         if self._chance.random() < 0.4:
             first -= first % BLOCK_CELLS
         longest = 24 if kind == WRITE else 64
-        count = self._chance.choice([1, 1, 2, BLOCK_CELLS, BLOCK_CELLS, 2 * BLOCK_CELLS, 1 + self._chance.randrange(longest)])
+        likely = [1, 1, 2, BLOCK_CELLS, BLOCK_CELLS, 2 * BLOCK_CELLS]
+        count = self._chance.choice([*likely, 1 + self._chance.randrange(longest)])
         begin, end = first * CELL, (first + count) * CELL
         if self._chance.random() < 0.4:
             begin, end = begin + self._chance.randrange(CELL), end + self._chance.randrange(CELL)

@@ -25,7 +25,9 @@ null_disk() {
   for each in size=$((disk_sectors / 2048)) memory_backed=1 "$@" power=1; do
     echo "${each#*=}" >"$folder/${each%=*}"
   done
-  disk=/dev/nullb$(<$folder/index)
+  # Older kernels count them, newer ones call them as the folder is called.
+  disk=/dev/power
+  if [[ ! -b $disk ]]; then disk=/dev/nullb$(<$folder/index); fi
 }
 
 # disks_to_record KIND: made anew, they are empty.

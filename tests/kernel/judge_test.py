@@ -127,6 +127,13 @@ class JudgeTest(unittest.TestCase):
         self.assert_found("sector 9 is lost", **first_half, s9=1)
         self.assert_found("sector 7 is lost", **{**first_half, "s7": ZEROES})
 
+    def test_a_trim_of_a_file_leaves_blocks_of_which_it_has_a_part(self):
+        self.do(WRITE, 0, count=SECTORS, durable=True)
+        self.do(TRIM, 1, count=14, durable=True)
+        whole = {f"s{sector}": 1 for sector in range(SECTORS)}
+        self.assert_fine(**whole)
+        self.assert_found("sector 8 is lost: it holds zeroes", **{**whole, "s8": ZEROES})
+
     def test_a_trim_of_a_disk_may_do_anything_but_bring_back_what_was_before(self):
         self.do(WRITE, 3, durable=True)
         self.do(WRITE, 3, durable=True)

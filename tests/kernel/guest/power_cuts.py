@@ -225,7 +225,7 @@ def recorded(name, disk, cuts, answers, promised_by, until_loss=None):
 # --- Cuts while it runs ------------------------------------------------------------------------------------------------
 
 class Power:
-    """Over a disk with a cache, of its own or of a power that keeps it: the device that the power goes of."""
+    """A device over a disk with a cache, whose power can go."""
 
     def __init__(self, disk):
         self._up = f"0 {DISK_SECTORS} flakey {disk} 0 3600 0"
@@ -239,6 +239,10 @@ class Power:
     def comes_back(self, with_cache):
         if with_cache:
             device_mapper.replace_table("flakey", self._up)
+            # Written out, or the next cut could still take it.
+            descriptor = os.open(self.path, os.O_RDWR)
+            os.fsync(descriptor)
+            os.close(descriptor)
             return
         self._device.close()
         # Without power the disk forgets what it has not written from its cache.
@@ -253,8 +257,8 @@ class Power:
 def change_until_the_power_goes(power, server, history, first_number, promised_by):
     """The clients, and after how many answers it went."""
     clients = FourClients(SOCKET, SIZE, history, chance, first_number, promised_by=promised_by)
-    cut_at = chance.randrange(20, 240)
-    end_at = cut_at + chance.randrange(1, 60)
+    cut_at = chance.randrange(10, 150)
+    end_at = cut_at + chance.randrange(1, 40)
 
     def after_answer():
         if clients.answers == cut_at:

@@ -5,7 +5,7 @@
 # what belongs elsewhere, and nothing beside a change may be any other than before.
 #
 # --settings 'N SEED' makes N cuts of each kind, of another random run.
-# timeout: 1200
+# timeout: 2400
 
 source "$kernel_folder/guest/power.sh"
 read -r cuts _ <<<"${settings:-30}"

@@ -3,7 +3,7 @@
 # old one promised before that moment. Then on with the same disk.
 #
 # --settings 'N SEED' makes N cuts of each kind, of another random run.
-# timeout: 1200
+# timeout: 2400
 
 source "$kernel_folder/guest/power.sh"
 read -r cuts _ <<<"${settings:-25}"

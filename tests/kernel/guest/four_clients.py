@@ -44,7 +44,8 @@ class FourClients:
         self._chance = chance
         self.next_number = first_number
         self._forced_over_plain = forced_over_plain
-        self._flushes = 0 if promised_by == "fua" else 16
+        # Durable zeroes and trims end with a flush, which would keep the promises of other changes too.
+        self._kinds = [1, 0, 0, 0] if promised_by == "fua" else [60, 14, 10, 16]
         self._durable_share = 0 if promised_by == "flush" else 0.25
         self._size = size
         self._under_way = []  # changes, and no flushes
@@ -101,7 +102,7 @@ class FourClients:
     def _choose(self):
         number = self.next_number
         self.next_number += 1
-        kind = self._chance.choices([WRITE, ZERO, TRIM, FLUSH], [60, 14, 10, self._flushes])[0]
+        kind = self._chance.choices([WRITE, ZERO, TRIM, FLUSH], self._kinds)[0]
         if kind == FLUSH:
             change = Change(number, FLUSH, 0, 0, False)
             change.clears = list(self._plain_answered)

@@ -8,7 +8,7 @@
 # timeout: 2400
 
 source "$kernel_folder/guest/power.sh"
-read -r cuts _ <<<"${settings:-30}"
+read -r cuts _ <<<"${settings:-20}"
 for kind in ext4 xfs raw raw4096; do
   step "$kind"
   recorded_cuts "$kind" "$cuts" 1000 both

@@ -25,7 +25,8 @@ namespace asio = boost::asio;
 constexpr auto as_result = asio::as_tuple(asio::use_awaitable);
 
 // Of the time until a silent peer is given up, two thirds pass before it is asked for a sign of life; the
-// rest is divided among the probes. Data that it does not acknowledge in all of the time ends it as well.
+// rest is divided among the probes. Data that it does not acknowledge in all of the time, or has no room for,
+// ends it as well: a peer that lives but does not read would keep its replies here for ever.
 constexpr int dead_peer_probes = 3;
 
 // The send buffer for a peer on this machine, in bytes as setsockopt takes them. Left to itself the kernel

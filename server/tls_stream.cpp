@@ -223,7 +223,11 @@ bool tls_stream::encrypt(const std::byte* data, std::size_t length, outcome& so_
     so_far.bytes += length;
     return true;
   }
-  so_far.failure = outcome_of(result).failure;
+  // Only part of a message of TLS's own has come, and OpenSSL writes nothing before the rest. None that may
+  // come is so long that an honest peer divides it; and who waited for the rest here might wait for ever.
+  const outcome stopped = outcome_of(result);
+  if (stopped.next == need::input) failure_ = std::make_error_code(std::errc::protocol_error);
+  so_far.failure = failure_;
   return false;
 }
 

@@ -62,21 +62,28 @@ bool is_separator(char sign) {
 
 struct parts_of_name {
   std::vector<std::string> parts{""};
-  std::string separators{};
+  std::string separators{};  // a comma that belongs to a value of a subject is told as '\\'
+
+  void separate(char by) {
+    separators += by;
+    parts.emplace_back();
+  }
 };
 
-parts_of_name parts_of(const std::string& text, bool is_pattern) {
+// A backslash makes the next sign of a pattern an ordinary one. In a subject it stands before signs that
+// belong to a value and part nothing, a comma above all: "CN=a\,O=b" has one value, "CN=a,O=b" has two.
+parts_of_name parts_of(const std::string& text, bool is_pattern, bool is_subject) {
   parts_of_name result;
   for (std::size_t at = 0; at < text.size(); ++at) {
-    if (is_pattern && text[at] == '\\' && at + 1 < text.size()) {
-      ++at;
-      if (!is_separator(text[at])) result.parts.back() += '\\';
-    }
-    if (is_separator(text[at])) {
-      result.separators += text[at];
-      result.parts.emplace_back();
+    const bool is_escaped = text[at] == '\\' && at + 1 < text.size() && (is_pattern || is_subject);
+    const char sign = is_escaped ? text[++at] : text[at];
+    if (is_escaped && is_subject && sign == ',') {
+      result.separate('\\');
+    } else if (is_separator(sign)) {
+      result.separate(sign);
     } else {
-      result.parts.back() += text[at];
+      if (is_escaped) result.parts.back() += '\\';
+      result.parts.back() += sign;
     }
   }
   return result;
@@ -91,7 +98,8 @@ bool is_for(const std::string& pattern, name_kind kind) {
 
 bool matches(const std::string& pattern, const certificate_name& name) {
   if (!is_for(pattern, name.kind)) return false;
-  const auto wanted = parts_of(pattern, true), found = parts_of(name.text, false);
+  const bool is_subject = name.kind == name_kind::subject;
+  const auto wanted = parts_of(pattern, true, is_subject), found = parts_of(name.text, false, is_subject);
   return wanted.separators == found.separators &&
          std::equal(wanted.parts.begin(), wanted.parts.end(), found.parts.begin(),
                     [](const auto& of_pattern, const auto& of_name) {

@@ -86,7 +86,8 @@ TEST_CASE("a_pattern_fits_the_kinds_of_name_that_it_was_written_for") {
     CHECK_FALSE(lets_in("O=Example", certificate_of({{"CN", "O=Example"}})));
     CHECK_FALSE(lets_in("O=Example", certificate_of({{"CN", "x"}}, "DNS:O=Example")));
     CHECK_FALSE(lets_in("CN=a,O=b", certificate_of({{"CN", "a,O=b"}})));
-    CHECK(lets_in("CN=a\\\\,O=b", certificate_of({{"CN", "a,O=b"}})));
+    CHECK(lets_in("CN=a\\,O=b", certificate_of({{"CN", "a,O=b"}})));
+    CHECK_FALSE(lets_in("CN=a\\,O=b", certificate_of({{"O", "b"}, {"CN", "a"}})));
   }
   SECTION("mail and URIs only where they are asked for") {
     const auto mail = certificate_of({{"CN", "mallory"}}, "email:web-m@users.example.org");
@@ -116,6 +117,25 @@ TEST_CASE("a_wildcard_stays_in_its_part_of_the_name") {
   CHECK(lets_in("alice@*", certificate_of({{"CN", "alice@example.org"}})));
   CHECK(lets_in("alice\\@*", certificate_of({{"CN", "alice@example.org"}})));
   CHECK_FALSE(lets_in("alice*", certificate_of({{"CN", "alice@example.org"}})));
+}
+
+TEST_CASE("a_comma_in_a_value_of_a_subject_ends_no_value_and_no_wildcard_takes_it") {
+  const auto web = certificate_of({{"O", "Example"}, {"CN", "web-x"}});
+  CHECK(lets_in("CN=web-*,O=Example", web));
+  const auto pretends = certificate_of({{"CN", "web-x,O=Example"}});
+  const auto pretends_more = certificate_of({{"O", "Example"}, {"CN", "web-evil,OU=servers"}});
+  for (const char* const pattern : {"CN=web-*,O=Example", "CN=web-*", "CN=*,*", "CN=web-x?,O=Example",
+                                    "CN=web-x[\\],O=Example", "CN=web-x\\\\,O=Example"}) {
+    CAPTURE(pattern);
+    CHECK_FALSE(lets_in(pattern, pretends));
+  }
+  CHECK_FALSE(lets_in("CN=web-*,OU=servers,O=Example", pretends_more));
+  CHECK(lets_in("CN=web-*\\,O=Example", pretends));
+  CHECK(lets_in("CN=web-*\\,OU=servers,O=Example", pretends_more));
+  // Other signs that a subject escapes.
+  CHECK(lets_in("CN=a*,O=b", certificate_of({{"O", "b"}, {"CN", "a\\"}})));
+  CHECK_FALSE(lets_in("CN=a*,O=b", certificate_of({{"CN", "a\\,O=b"}})));
+  CHECK(lets_in("CN=a\\\\+*,O=b", certificate_of({{"O", "b"}, {"CN", "a+c"}})));
 }
 
 TEST_CASE("a_name_with_a_nul_byte_is_left_out") {

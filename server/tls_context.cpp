@@ -31,6 +31,9 @@ constexpr const char* suites_tls_1_2 =
 
 constexpr unsigned char session_context[] = "aionbd";
 
+// OpenSSL's: RSA and DH from 2048 bits on, no SHA-1.
+constexpr int security_level = 2;
+
 static_assert(psk_user_length_max <= PSK_MAX_IDENTITY_LEN && psk_key_length_max <= PSK_MAX_PSK_LEN);
 
 tls_peer& peer_of(const SSL* session) {
@@ -84,19 +87,22 @@ int judge_certificate(int is_good, X509_STORE_CTX* chain) noexcept {
   return 0;
 }
 
+bool is_signed_by(const X509_CRL& list, const X509& authority) {
+  return X509_NAME_cmp(X509_get_subject_name(&authority), X509_CRL_get_issuer(&list)) == 0 &&
+         X509_CRL_verify(const_cast<X509_CRL*>(&list), X509_get0_pubkey(&authority)) == 1;
+}
+
 // OpenSSL turns everybody away when a list is out of date or signed by nobody it knows, so that is better
-// said now. One that expires later does turn them away: nobody knows any more who is revoked. Returns what
-// describe() says of them.
+// said now, and so is an authority without a list, whose clients it turns away. A list that expires later
+// does so with its own: nobody knows any more who is revoked. Returns what describe() says of them.
 std::string use_revocations(X509_STORE* trusted, const std::vector<certificate>& authorities,
-                            const std::string& path, const std::string& content) {
+                            const std::string& path, const std::string& content,
+                            std::vector<std::string>& warnings) {
   const ASN1_TIME* soonest = nullptr;
   const auto lists = read_revocations(certificates_knob, path, content);
   for (const auto& each : lists) {
-    const auto is_issuer = [&each](const certificate& one) {
-      return X509_NAME_cmp(X509_get_subject_name(one.get()), X509_CRL_get_issuer(each.get())) == 0 &&
-             X509_CRL_verify(each.get(), X509_get0_pubkey(one.get())) == 1;
-    };
-    const bool is_known = std::any_of(authorities.begin(), authorities.end(), is_issuer);
+    const bool is_known = std::any_of(authorities.begin(), authorities.end(),
+                                      [&](const auto& authority) { return is_signed_by(*each, *authority); });
     ERR_clear_error();
     if (!is_known) {
       throw tls_error(
@@ -108,6 +114,14 @@ std::string use_revocations(X509_STORE* trusted, const std::vector<certificate>&
     const ASN1_TIME* const until = X509_CRL_get0_nextUpdate(each.get());
     if (until != nullptr && (soonest == nullptr || ASN1_TIME_compare(until, soonest) < 0)) soonest = until;
     X509_STORE_add_crl(trusted, each.get());
+  }
+  for (const auto& authority : authorities) {
+    const bool has_list = std::any_of(lists.begin(), lists.end(),
+                                      [&](const auto& each) { return is_signed_by(*each, *authority); });
+    ERR_clear_error();
+    if (has_list) continue;
+    warnings.push_back(fmt::format("{} has no list of '{}': clients whose certificates it signed are refused",
+                                   path, subject_of(*authority)));
   }
   X509_STORE_set_flags(trusted, X509_V_FLAG_CRL_CHECK);
   if (soonest == nullptr) return "not revoked by ca-crl.pem";
@@ -134,6 +148,8 @@ tls_context::tls_context(const tls_settings& settings, file_keeper* files)
   if (context == nullptr) throw std::bad_alloc();
   SSL_CTX_set_app_data(context, this);
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  // Keys and primes of 112 bits' worth, whatever the distribution or its openssl.cnf would put up with.
+  SSL_CTX_set_security_level(context, security_level);
   SSL_CTX_set_options(context, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_NO_COMPRESSION |
                                    SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_TICKET);
   SSL_CTX_set_mode(context, SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -206,6 +222,8 @@ void tls_context::use_clients_authority(const std::string& folder) {
   }
   const auto authorities = read_certificates(certificates_knob, path, *content);
   X509_STORE* const trusted = SSL_CTX_get_cert_store(context_.get());
+  // Who stands there is trusted, signed by somebody else or not, as GnuTLS has it.
+  X509_STORE_set_flags(trusted, X509_V_FLAG_PARTIAL_CHAIN);
   std::string why;
   bool any_is_valid = false;
   for (const auto& each : authorities) {
@@ -218,7 +236,7 @@ void tls_context::use_clients_authority(const std::string& folder) {
 
   const std::string revoked_path = folder + "/ca-crl.pem";
   if (const auto revoked = content_of(certificates_knob, revoked_path)) {
-    revocations_ = use_revocations(trusted, authorities, revoked_path, *revoked);
+    revocations_ = use_revocations(trusted, authorities, revoked_path, *revoked, warnings_);
   }
   SSL_CTX_set_verify(context_.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, judge_certificate);
   asks_for_certificates_ = true;

@@ -188,16 +188,17 @@ class CerttoolKeys:
         template.write_text(text)
         certtool(*how, "--load-privkey", self.key(name), "--template", template, "--outfile", self._certificate(name))
 
-    def set_up(self, name, is_below, shows_chain=False, trusts_chain=False):
+    def set_up(self, name, is_below, shows_chain=False, trusts_chain=False, knows_root=True):
         """A folder each for server and client. They are certified by the root, or by the authorities below it; these are
-        then in what each shows, or in what each goes by."""
+        then in what each shows, or in what each goes by, there perhaps without the root."""
         for role, text in self.LEAVES.items():
             self._certify(role, text, *self._by(f"{role}s" if is_below else "root"))
             made = self.folder / name / role
             made.mkdir(parents=True)
             shutil.copy(self.key(role), made)
             self._join(made / f"{role}-cert.pem", role, *([f"{role}s"] if shows_chain else []))
-            self._join(made / "ca-cert.pem", "root", *(["servers", "clients"] if trusts_chain else []))
+            self._join(made / "ca-cert.pem", *(["root"] if knows_root else []),
+                       *(["servers", "clients"] if trusts_chain else []))
         return self.folder / name
 
     def _join(self, file, *names):

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbd
 import served
 from served import MIB
-from tls_keys import CerttoolKeys, StartTlsProxy, TlsFacts
+from tls_keys import PSK_USER, CerttoolKeys, StartTlsProxy, TlsFacts
 
 
 class TlsSetup(TlsFacts):
@@ -154,14 +154,15 @@ class TlsSetup(TlsFacts):
         certificate = folder / "client-cert.pem"
         return ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-tls1_2", "-CAfile", folder / "ca-cert.pem",
                 "-cert", certificate, "-cert_chain", certificate, "-key", folder / "client-key.pem", "-verify_return_error",
-                *words]
+                "-partial_chain", *words]
 
     def set_ups_made_by_certtool_work_as_they_are(self):
         self.need("certtool", "openssl")
         made = CerttoolKeys(self.sockets / "certtool")
         self.assertRegex(made.key("server").read_text(), r"^Public Key Info:\n\s*Public Key Algorithm: RSA\n")
         for name, how in (("flat", {"is_below": False}), ("shown", {"is_below": True, "shows_chain": True}),
-                          ("trusted", {"is_below": True, "trusts_chain": True})):
+                          ("trusted", {"is_below": True, "trusts_chain": True}),
+                          ("rootless", {"is_below": True, "trusts_chain": True, "knows_root": False})):
             folder = made.set_up(name, **how)
             client = folder / "client"
             with self.serve(self.sparse(MIB), "--tls-certificates", folder / "server", tcp=True) as server:
@@ -180,6 +181,19 @@ class TlsSetup(TlsFacts):
               StartTlsProxy(server) as proxy):
             self.run_tool(*self._s_client(proxy, made.set_up("broken", is_below=True) / "client"), status=1)
             server.wait_for_log("no TLS: the client's certificate: unable to get local issuer certificate, closing")
+
+    def a_system_that_puts_up_with_weak_keys_makes_the_server_no_weaker(self):
+        self.need("openssl")
+        weak = self.sockets / "openssl.cnf"
+        weak.write_text("openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = weak\n"
+                        "[weak]\nMinProtocol = TLSv1\nCipherString = DEFAULT:@SECLEVEL=0\n")
+        key = self.keys.psk.read_text().strip().partition(":")[2]
+        with (self.serve_tls(self.sparse(MIB), tcp=True, environment={"OPENSSL_CONF": str(weak)}) as server,
+              StartTlsProxy(server) as proxy):
+            client = ["openssl", "s_client", "-connect", f"127.0.0.1:{proxy.port}", "-psk_identity", PSK_USER, "-psk", key,
+                      "-cipher", "DHE-PSK-AES128-GCM-SHA256:@SECLEVEL=0"]
+            self.assertIn("Server Temp Key: DH, 2048 bits", self.run_tool(*client, "-tls1_2"))
+            self.run_tool(*client, "-tls1_1", status=1)
 
     # Wrong keys at start
 

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "server/tls_names.hpp"
 #include "server/tls_pem.hpp"
 #include "tests/server/tls_client.hpp"
 #include "tests/support/catch.hpp"
@@ -130,6 +131,20 @@ TEST_CASE("a_list_that_would_lock_everybody_out_is_named") {
   CHECK(complaint_about(keys) == begin + " is not signed by an authority in ca-cert.pem");
   write_list(keys);
   CHECK(complaint_about(keys).empty());
+}
+
+// Whose clients OpenSSL turns away.
+TEST_CASE("an_authority_without_a_list_is_named") {
+  const test_keys keys, others;
+  write_list(keys);
+  CHECK(server::tls_context(keys.settings()).warnings().empty());
+  const std::string another = others.root() + "/ca-cert.pem";
+  std::ofstream(keys.server() + "/ca-cert.pem", std::ios::app) << std::ifstream(another).rdbuf();
+  const server::tls_context made(keys.settings());
+  REQUIRE(made.warnings().size() == 1);
+  CHECK(made.warnings()[0] == list_of(keys) + " has no list of '" +
+                                  server::subject_of(*certificate_at(another)) +
+                                  "': clients whose certificates it signed are refused");
 }
 
 // Or deleting a file would let those in again who are revoked.

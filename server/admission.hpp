@@ -23,7 +23,8 @@ class admission {
  public:
   explicit admission(admission_limits limits) : limits_(std::move(limits)) {}
 
-  // Lets it in and counts it, until leave(); or says why not.
+  // Lets it in and counts it, until leave(); or says why not. Throws std::bad_alloc, and then has done
+  // nothing.
   [[nodiscard]] std::optional<std::string> enter(const peer_address& who);
   // How many are left.
   unsigned leave(const peer_address& who);

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "server/descriptor_limit.hpp"
@@ -46,6 +47,18 @@ connection_limits limits_of(const config& settings) {
           .session = {.requests_max = settings.queue_depth,
                       .in_flight_bytes_max = settings.in_flight_bytes_max,
                       .linger = settings.drain_timeout}};
+}
+
+// What a handler has no memory for is left undone; that of others goes on.
+void run_to_the_end(asio::io_context& loop) {
+  for (;;) {
+    try {
+      loop.run();
+      return;
+    } catch (const std::bad_alloc&) {
+      spdlog::error("no memory for something that was to be done; going on without it");
+    }
+  }
 }
 
 }  // namespace
@@ -86,7 +99,7 @@ void server::run() {
   wait_for_signal();
   for (auto& from : listeners_) accept_next(from);
   manager_.tell("READY=1");
-  main_.run();
+  run_to_the_end(main_);
   others.clear();
   // A file system that keeps the reader of keys does not keep the server, which has nothing left to do.
   if (key_reader_ && key_reader_->is_busy()) std::_Exit(EXIT_SUCCESS);
@@ -102,7 +115,7 @@ void server::start_threads(std::vector<std::jthread>& others) {
     blocking_.add_threads(settings_.direct ? storage::offload_queue::threads_default : buffered_threads);
     if (tls_) key_reader_.emplace(*tls_);
     for (auto& each : loops_) {
-      if (&each.context != &main_) others.emplace_back([&each] { each.context.run(); });
+      if (&each.context != &main_) others.emplace_back([&each] { run_to_the_end(each.context); });
     }
   } catch (const std::system_error& failure) {
     give_up(failure.code().message());
@@ -112,6 +125,17 @@ void server::start_threads(std::vector<std::jthread>& others) {
 }
 
 void server::accept_next(listener& from) {
+  for (;;) {
+    try {
+      return start_accepting(from);
+    } catch (const std::bad_alloc&) {
+      // Not even a timer may be to be had, and a listener that is left alone would never be heard again.
+      std::this_thread::sleep_for(accept_pause);
+    }
+  }
+}
+
+void server::start_accepting(listener& from) {
   counted_loop& home = least_busy();
   from.acceptor.async_accept(home.context,
                              [this, &from, &home](error_code failure, transport::socket socket) {
@@ -127,16 +151,24 @@ void server::accept_next(listener& from) {
 void server::pause_accepting(listener& from, const error_code& why) {
   say_rarely(accept_failures_, spdlog::level::err, "cannot accept on {}: {}; trying again in a moment",
              from.address, why.message());
-  const auto timer = std::make_shared<asio::steady_timer>(main_, accept_pause);
-  timer->async_wait([this, timer, &from](error_code) {
-    if (!stopping_) accept_next(from);
-  });
+  try {
+    const auto timer = std::make_shared<asio::steady_timer>(main_, accept_pause);
+    timer->async_wait([this, timer, &from](error_code) {
+      if (!stopping_) accept_next(from);
+    });
+  } catch (const std::bad_alloc&) {
+    accept_next(from);
+  }
 }
 
 void server::on_accepted(transport::socket socket, counted_loop& home) {
   const auto who = peer_of(socket.native_handle());
   if (!who) return;  // gone already
-  if (const auto refusal = admission_.enter(*who)) return say_refused(*refusal);
+  try {
+    if (const auto refusal = admission_.enter(*who)) return say_refused(*refusal);
+  } catch (const std::bad_alloc&) {
+    return say_refused("no memory");
+  }
   ++home.clients;
   try {
     // From here on everything happens on the connection's own loop.
@@ -216,6 +248,7 @@ void server::stop(int signal) {
 }
 
 void server::cut_off_the_rest() {
+  if (admission_.present() == 0) return finish();
   spdlog::warn("{} clients did not finish in time and are cut off", admission_.present());
   for_each_connection(&connection::cut_off);
   drain_deadline_.expires_after(cut_off_grace);
@@ -240,23 +273,25 @@ void server::for_each_connection(void (connection::*act)()) {
 
 void server::on_ended(const peer_address& who, counted_loop& home) {
   --home.clients;
-  if (admission_.leave(who) == 0 && stopping_) asio::post(main_, [this] { finish(); });
+  const bool was_last = admission_.leave(who) == 0;
   try {
+    if (was_last && stopping_) asio::post(main_, [this] { finish(); });
     asio::post(main_, [this] { give_memory_back_soon(); });
   } catch (const std::bad_alloc&) {
-    // The next one that leaves will do.
+    // The next one that leaves will do; and at a stop, the deadline.
   }
 }
 
 // The memory of a crowd that has left is kept by the C library in pieces, for a crowd that may never come
 // again.
 void server::give_memory_back_soon() {
-  if (std::exchange(will_tidy_, true)) return;
+  if (will_tidy_) return;
   tidying_.expires_after(tidy_pause);
   tidying_.async_wait([this](error_code) {
     will_tidy_ = false;
     ::malloc_trim(0);
   });
+  will_tidy_ = true;
 }
 
 void server::finish() {

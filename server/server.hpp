@@ -52,6 +52,7 @@ class server {
   };
 
   void accept_next(listener& from);
+  void start_accepting(listener& from);
   void on_accepted(transport::socket socket, counted_loop& home);
   void begin(transport::socket socket, const peer_address& who, counted_loop& home);
   void say_refused(const std::string& why);

@@ -152,6 +152,27 @@ TEST_CASE("a_client_for_whom_there_is_no_memory_is_turned_away_and_not_counted")
   }));
 }
 
+TEST_CASE("whatever_there_is_no_memory_for_when_a_client_comes_the_next_one_is_served") {
+  running_server on({.connections_max = 1});
+  {
+    client first = on.connect();
+    REQUIRE(is_greeted(first));  // it has started
+  }
+  for (std::size_t size = 8; size <= 1024; size += 8) {
+    try {
+      const failing_memory none(size);
+      client one = on.connect();
+      (void)is_greeted(one);
+    } catch (const std::bad_alloc&) {
+      // Ours, in the same process.
+    }
+  }
+  CHECK(eventually([&] {
+    client next = on.connect();
+    return is_greeted(next);
+  }));
+}
+
 TEST_CASE("clients_that_go_make_room_however_they_went", "[loops]") {
   running_server on({.threads = 2, .connections_max = 2});
   for (int round = 0; round < 5; ++round) {

@@ -28,7 +28,11 @@ void reply_writer::send() {
     if (!send_batch()) break;
   }
   if (first_ == nullptr && !failure_ && to_.has_unsent()) (void)to_.send_now({}, failure_);
-  if (failure_) return drop_all();
+  if (failure_) {
+    // The peer may live, and would wait for ever for what is dropped here.
+    to_.shut_down();
+    return drop_all();
+  }
   if (first_ != nullptr || to_.has_unsent()) wait_until_writable();
 }
 

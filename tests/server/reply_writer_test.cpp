@@ -17,10 +17,13 @@ namespace {
 class writer_rig {
  public:
   explicit writer_rig(int type = SOCK_STREAM, int send_buffer = 0)
-      : ends_(on.connect(type)), stream_(with_send_buffer(std::move(ends_.served), send_buffer)) {}
+      : ends_(on.connect(type)),
+        fd_(ends_.served.native_handle()),
+        stream_(with_send_buffer(std::move(ends_.served), send_buffer)) {}
 
   served_loop on;
   client& peer() { return ends_.peer; }
+  int fd() const { return fd_; }  // of our end
 
   // A reply that carries so many bytes.
   void add(std::size_t payload_length) {
@@ -61,6 +64,7 @@ class writer_rig {
   }
 
   stream_ends ends_;
+  int fd_;
   server::transport stream_;
   std::deque<server::request_slot> slots_;
   std::deque<byte_vector> payloads_;
@@ -204,6 +208,17 @@ TEST_CASE("a_peer_that_goes_while_the_socket_is_full_releases_everything") {
   CHECK(rig.released == one_to(10));
   CHECK(rig.writer.failure());
   CHECK(rig.progresses == 1);
+}
+
+// It would wait for replies, and we for requests.
+TEST_CASE("a_peer_that_lives_sees_that_nothing_can_be_sent_any_more") {
+  writer_rig rig;
+  ::shutdown(rig.fd(), SHUT_WR);
+  rig.add(1);
+  rig.writer.send();
+  REQUIRE(rig.writer.failure() == std::errc::broken_pipe);
+  std::byte said{};
+  CHECK(::recv(rig.fd(), &said, 1, MSG_DONTWAIT) == 0);  // an end, where there was no more than silence
 }
 
 TEST_CASE("after_a_failure_replies_are_released_without_being_sent") {

@@ -277,6 +277,9 @@ std::string_view sentence_for(error result, const request& failed, const terms& 
 
 error error_for(const request& failed, const std::error_code& why) noexcept {
   const error flattened = to_nbd_error(why);
+  // What a sync had no room for is gone. A client that waits for room and asks again would be told that all
+  // is well.
+  if (flattened == error::enospc && failed.what == command::flush) return error::eio;
   const bool may_be_unsupported =
       failed.what == command::write_zeroes && (failed.flags & command_flag::fast_zero) != 0;
   return flattened == error::enotsup && !may_be_unsupported ? error::eio : flattened;

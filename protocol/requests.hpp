@@ -84,7 +84,7 @@ void encode(std::span<std::byte, block_status_payload_size>, const block_status_
 
 // The error to send when serving `failed` ended in `why`. It is to_nbd_error(), less what the specification
 // allows for other requests only: ENOTSUP belongs to WRITE_ZEROES with FAST_ZERO; elsewhere the client would
-// take it for a promise.
+// take it for a promise. A FLUSH never fails with ENOSPC, which is told as EIO.
 [[nodiscard]] error error_for(const request& failed, const std::error_code& why) noexcept;
 
 }  // namespace aionbd::protocol

@@ -233,6 +233,12 @@ TEST_CASE("rule 26: enotsup_is_sent_only_in_answer_to_fast_zero") {
   CHECK(sent(command::write, 0, {}) == error::none);
 }
 
+TEST_CASE("a_flush_that_had_no_room_is_not_answered_as_if_asking_again_would_help") {
+  const std::error_code full{ENOSPC, std::system_category()};
+  CHECK(error_for({command::flush, 0, 0, 0, 0}, full) == error::eio);
+  CHECK(error_for({command::write, command_flag::fua, 0, 0, 512}, full) == error::enospc);
+}
+
 TEST_CASE("every_refusal_has_a_sentence_of_its_own") {
   const setting with(reply_mode::extended);
   const setting read_only(reply_mode::extended, gibibyte, every::export_flag | transmission_flag::read_only);

@@ -56,9 +56,12 @@ asio::awaitable<std::error_code> session::run(std::span<const std::byte> read_ah
   }
   begins_no_more_ = true;
   leave_if_all_is_begun();
+  // Its client may be back as a new one before all that is under way has ended.
+  const bool was_lost = escaped || ended_by_ || writer_.failure();
+  if (was_lost) device_.dismiss(witness_, true);
   // However it ended, the kernel and the writer may still be using our buffers.
   co_await drain();
-  device_.dismiss(witness_, escaped || ended_by_ || writer_.failure());
+  if (!was_lost) device_.dismiss(witness_, bool(writer_.failure()));
   if (escaped) std::rethrow_exception(escaped);
   co_return ended_by_;
 }

@@ -99,7 +99,7 @@ class block_device {
   // What a client that comes now knows of failed syncs.
   [[nodiscard]] sync_witness new_witness() { return syncs_.new_witness(); }
   // The client has gone; `is_lost`, without a word. See sync_group.
-  void dismiss(const sync_witness& witness, bool is_lost) { syncs_.dismiss(witness, is_lost); }
+  void dismiss(sync_witness& witness, bool is_lost) { syncs_.dismiss(witness, is_lost); }
 
  private:
   friend class sparse_read;

@@ -94,6 +94,7 @@ std::error_code sync_group::unheard_failure(sync_witness& witness) {
   if (witness.failures_seen == failures_) return {};
   const std::error_code news = witness.failures_seen < losses_end_ ? last_loss_ : last_failure_;
   witness.failures_seen = failures_;
+  if (witness.is_gone) return news;
   const bool is_news_for_the_departed = witness.departures == departures_;
   if (is_news_for_the_departed || departures_ == settled_departures_) {
     untold_from_ = failures_;
@@ -107,10 +108,12 @@ sync_witness sync_group::new_witness() {
   return {.failures_seen = untold_from_, .failures_before = untold_from_, .departures = departures_};
 }
 
-void sync_group::dismiss(const sync_witness& witness, bool is_lost) {
+void sync_group::dismiss(sync_witness& witness, bool is_lost) {
   const std::lock_guard guard(mutex_);
+  witness.is_gone = true;
   const std::uint64_t surely_heard = is_lost ? witness.failures_before : witness.failures_seen;
-  if (surely_heard == failures_) return;
+  // Nothing may have failed yet when a client is lost, but before it is back.
+  if (surely_heard == failures_ && !is_lost) return;
   untold_from_ = std::min(untold_from_, surely_heard);
   ++departures_;
 }

@@ -16,9 +16,11 @@ struct sync_witness {
   std::uint64_t failures_seen = 0;
   std::uint64_t failures_before = 0;  // when it came, as far as it need not hear of them
   std::uint64_t departures = 0;       // when it came; see sync_group
+  bool is_gone = false;               // was dismissed; what it is told may reach nobody
 };
 
-// A failure that is over when there is room again. Whoever hears of it waits and tries again.
+// A failure that is over when there is room again, of a request that can then be made again. What a sync has
+// failed to write, however, is gone.
 [[nodiscard]] bool is_want_of_room(std::error_code failure);
 
 class sync_group {
@@ -50,10 +52,11 @@ class sync_group {
   // A new client answers for nothing that happened before it, unless nobody has been told.
   [[nodiscard]] sync_witness new_witness();
 
-  // It hears nothing more. Where it has not heard of all there was, or `is_lost` and so perhaps its last
-  // answers, it may come back as a new one: then those who come next are told of all that, until one of them
-  // has been. Who was there before hears for itself only.
-  void dismiss(const sync_witness& witness, bool is_lost);
+  // It may still ask what it has not heard of, but nobody hears it. Where it has not heard of all there was,
+  // or `is_lost` and so perhaps its last answers, it may come back as a new one: then those who come next are
+  // told of all that, and of what fails from now on, until one of them has been. Who was there before hears
+  // for itself only. To be called once, and of one that is lost as soon as that is known.
+  void dismiss(sync_witness& witness, bool is_lost);
 
  private:
   struct waiter_list {

@@ -201,8 +201,14 @@ bool touches(const protocol::request& asked, const storage::fake_disk::record& d
   return disturbed.offset < end && begin < disturbed.offset + disturbed.length;
 }
 
+// What is told of a failed sync: a flush must not be asked for again when there is room.
+std::uint32_t told_of_sync(int error, command to) {
+  return nbd_error(is_want_of_room(error) && to == command::flush ? EIO : error);
+}
+
 // Every client that has not heard of a failed sync hears of it by its next flush, and once.
-void require_news_of_a_failed_sync(busy_server& in, bool is_news, std::uint32_t wanted) {
+void require_news_of_a_failed_sync(busy_server& in, bool is_news, int error) {
+  const std::uint32_t wanted = told_of_sync(error, command::flush);
   bool anybody_heard = false;
   for (std::size_t i = 0; i < in.clients.size(); ++i) {
     const bool has_heard = std::ranges::any_of(
@@ -234,12 +240,12 @@ void require_the_log_to_say(const busy_server& in, int error) {
 }
 
 // Of a sync, all that waited for it fail and nothing else does.
-void require_only_flushes_to_fail(const busy_server& in, std::uint32_t wanted) {
+void require_only_flushes_to_fail(const busy_server& in, int error) {
   const auto all = failed(in);
   REQUIRE_FALSE(all.empty());
   for (const answer& each : all) {
     REQUIRE(is_durable(each.asked));
-    REQUIRE(each.error == wanted);
+    REQUIRE(each.error == told_of_sync(error, each.asked.what));
   }
 }
 
@@ -258,12 +264,12 @@ void require_the_one_concerned_to_fail(busy_server& in, const storage::fake_disk
     REQUIRE(all.empty());
     return;
   }
-  // A durable write that failed may have been its sync, which was others' as well.
-  const bool is_sync_too =
-      disturbed.durable && (disturbed.op == io_op::buffered_write || !is_want_of_room(error));
-  if (is_sync_too) {
+  // A durable write that failed may have been its sync, which was others' as well; and as these files have
+  // ends in the page cache, want of room may have been theirs.
+  if (disturbed.durable) {
     std::erase_if(all, [&](const answer& each) {
-      return is_durable(each.asked) && each.error == wanted && !touches(each.asked, disturbed);
+      return is_durable(each.asked) && each.error == told_of_sync(error, each.asked.what) &&
+             !touches(each.asked, disturbed);
     });
   }
   REQUIRE(all.size() == 1);
@@ -283,15 +289,13 @@ bool survives_failure(const storage::geometry& shape, reply_mode mode, io_op op,
     return false;
   }
   if (op == io_op::sync) {
-    require_only_flushes_to_fail(in, nbd_error(error));
+    require_only_flushes_to_fail(in, error);
   } else {
     require_the_one_concerned_to_fail(in, *disturbed, error);
   }
   require_the_log_to_say(in, error);
   REQUIRE(in.has_only_what_was_asked_for());
-  const bool is_news =
-      op == io_op::sync || (disturbed->durable && (op == io_op::buffered_write || !is_want_of_room(error)));
-  require_news_of_a_failed_sync(in, is_news, nbd_error(error));
+  require_news_of_a_failed_sync(in, op == io_op::sync || disturbed->durable, error);
   for (auto& each : in.clients) each->hang_up();
   in.server.settle();
   REQUIRE(in.server.leftovers().empty());

@@ -203,6 +203,28 @@ TEST_CASE("who_may_not_have_heard_of_a_failure_may_come_back_and_is_told") {
   CHECK(group.unheard_failure(next) == input_output_error);
 }
 
+TEST_CASE("who_was_lost_before_anything_failed_is_told_when_it_comes_back") {
+  sync_group group(fake_disk::direct_fd);
+  sync_witness lost = group.new_witness(), other = group.new_witness();
+  group.dismiss(lost, true);
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(other) == input_output_error);
+  CHECK(heard_by_a_newcomer(group) == input_output_error);
+  CHECK(heard_by_a_newcomer(group) == no_error);
+}
+
+TEST_CASE("what_was_told_to_a_connection_that_is_lost_is_told_again") {
+  sync_group group(fake_disk::direct_fd);
+  sync_witness lost = group.new_witness();
+  group.dismiss(lost, true);
+  group.note_failure(input_output_error);
+  CHECK(heard_by_a_newcomer(group) == input_output_error);
+  // What was under way for the lost one ends, and hears of it in its place.
+  group.note_failure(input_output_error);
+  CHECK(group.unheard_failure(lost) == input_output_error);
+  CHECK(heard_by_a_newcomer(group) == input_output_error);
+}
+
 TEST_CASE("who_was_there_before_does_not_hear_in_the_place_of_one_that_was_lost") {
   sync_group group(fake_disk::direct_fd);
   sync_witness lost = group.new_witness(), other = group.new_witness();

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Whoever breaks TLS, abuses it or stalls in it ends his own connection: a good client is served all the while, and
 everything is given back."""
+import concurrent.futures
 import contextlib
 import os
 import random
@@ -8,6 +9,7 @@ import resource
 import signal
 import socket
 import ssl
+import threading
 import time
 
 import hostile_clients_test
@@ -116,9 +118,10 @@ class HostileOverTls(_Served):
     def tls_in_place_of_the_greeting_ends_the_connection(self):
         with self._served_while_another_works() as server:
             client = RawClient(server, flags=None)
-            client.socket.setblocking(True)
-            with self.assertRaises((ssl.SSLError, OSError)):
-                self.keys.context().wrap_socket(client.socket, server_hostname="localhost")
+            client.receive(18)
+            client.send(self._hello())
+            self.assertEqual(client.receive_rest(), b"")  # not even an alert: nobody has asked for TLS
+            client.close()
 
     def a_second_starttls_is_refused_through_tls(self):
         with self._served_while_another_works() as server:
@@ -300,12 +303,16 @@ class HostileOverTls(_Served):
         if number % 3 == 1:
             client.send(b"\x16\x03\x01\x02")
         elif number % 3 == 2:
-            hello = ssl.MemoryBIO()
-            tls = self.keys.context(None).wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
-            with contextlib.suppress(ssl.SSLWantReadError):
-                tls.do_handshake()
-            client.send(hello.read())
+            client.send(self._hello())
         return client
+
+    def _hello(self):
+        """The first bytes of a client of TLS."""
+        hello = ssl.MemoryBIO()
+        tls = self.keys.context(None).wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+        return hello.read()
 
     @staticmethod
     def _descriptors(server):
@@ -331,14 +338,35 @@ class HostileOverTls(_Served):
             for client in greedy:
                 self._close(client)
 
+    @served.loops
     def keys_read_again_and_again_under_load_disturb_nobody(self):
-        with self._served_while_another_works("--threads", 2) as server:
-            for number in range(50):
-                server.signal(signal.SIGHUP)
-                with TlsClient.in_transmission(server, context=self.keys.context()) as client:
-                    client.send(write(b"%08d" % number, offset=MIB))
-                    self.assertEqual(client.reply()[1], 0)
-            server.wait_for_log("new connections: ")
+        with (self._served_while_another_works("--threads", 2) as server,
+              concurrent.futures.ThreadPoolExecutor() as pool):
+            is_over = threading.Event()
+            busy = [pool.submit(self._work_until, is_over, server, MIB + number * 256 * KIB) for number in range(4)]
+            try:
+                for number in range(50):
+                    server.signal(signal.SIGHUP)
+                    with TlsClient.in_transmission(server, context=self.keys.context()) as client:
+                        client.send(write(b"%08d" % number, offset=3 * MIB))
+                        self.assertEqual(client.reply()[1], 0)
+            finally:
+                is_over.set()
+            for each in busy:
+                self.assertGreater(each.result(), 0)
+            server.wait_for_log("new connections: ", count=5)  # some of the signals were one
+
+    def _work_until(self, is_over, server, offset):
+        """How often something was written and read."""
+        rounds = 0
+        with TlsClient.in_transmission(server, context=self.keys.context()) as client:
+            while not is_over.is_set():
+                data = bytes([rounds % 256]) * 100000
+                client.send(write(data, offset=offset))
+                self.assertEqual(client.reply()[1], 0)
+                self.assert_same_bytes(client.ask(READ, len(data), offset=offset, length=len(data))[2], data)
+                rounds += 1
+        return rounds
 
 
 # The same as over plain sockets, by the same words.

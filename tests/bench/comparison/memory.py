@@ -4,7 +4,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 PROGRAM = 16 * MIB            # code, libraries, what it has at rest; and its child's, which opens files for it
 OF_A_CONNECTION = 256 * KIB   # the receive buffer
-OF_TLS = 600 * KIB
+OF_TLS = 700 * KIB
 OF_A_REQUEST = 2 * KIB
 REQUESTS = 128                # --queue-depth
 IN_FLIGHT = 64 * MIB          # --max-in-flight

@@ -1,5 +1,11 @@
 #!/usr/bin/python3
-"""The parts of compare that could be wrong without anybody noticing: the judge, the summaries, the data."""
+"""The parts of compare and growth that could be wrong without anybody noticing: the judges, the summaries, the data,
+and what is left of a run that did not go as it should."""
+import contextlib
+import importlib.machinery
+import importlib.util
+import io
+import json
 import os
 import re
 import subprocess
@@ -10,7 +16,9 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "comparison"))
+HERE = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE / "comparison"))
 
 import backings   # noqa: E402
 import curves     # noqa: E402
@@ -25,7 +33,16 @@ import report     # noqa: E402
 import results    # noqa: E402
 import run        # noqa: E402
 import servers    # noqa: E402
+import smoke      # noqa: E402
 import workloads  # noqa: E402
+
+
+def script(name):
+    """A program beside this file, as a module."""
+    loader = importlib.machinery.SourceFileLoader(name, str(HERE / name))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
 
 
 def cell(iops, cpu=10.0):
@@ -44,6 +61,28 @@ def job(name, ios, p99_us, verified=None):
 
 def named(name):
     return next(each for each in workloads.EVERY if each.name == name)
+
+
+@contextlib.contextmanager
+def said():
+    """What is printed meanwhile, on either stream."""
+    both = io.StringIO()
+    with contextlib.redirect_stdout(both), contextlib.redirect_stderr(both):
+        yield both
+
+
+def metrics(**more):
+    """Of one round, with nothing to complain of."""
+    return {"ios": 1, **{name: 1.0 for name in measure.METRICS}, **more}
+
+
+def ran(names, servers_of_run, outcome, *, made=None, rounds=1):
+    """A run that measured nothing: `outcome` is what measure.measure() gives, or raises, or is asked for."""
+    plan = run.Plan([named(name) for name in names], servers_of_run, {}, rounds, 1, Path("/x"), verify=True)
+    done = run.Run(plan, made or mock.Mock())
+    with said() as text, mock.patch("backings.drop_all_caches"), mock.patch("measure.measure", side_effect=outcome):
+        done.go()
+    return plan, done, text.getvalue()
 
 
 def beside_writes():
@@ -174,6 +213,40 @@ class Results(unittest.TestCase):
         self.assertEqual(report.warning_of_load([], 2), "")
 
 
+class Smoke(unittest.TestCase):
+    def complaints(self, outcome, server="aionbd", name="structured 4k read"):
+        plan, done, _ = ran([name], [server], outcome)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "compare.json"
+            path.write_text(json.dumps({"cells": done.cells()}), encoding="utf-8")
+            return [*smoke.complaints(path, f"head\n{name}\n", plan.workloads, plan, done)]
+
+    def test_what_our_server_refuses_is_a_fault_and_what_a_peer_or_the_machine_lacks_is_none(self):
+        refused = backings.ServerLacks("structured replies are not offered")
+        self.assertEqual(self.complaints(refused), [f"structured 4k read, aionbd: {refused}"])
+        self.assertEqual(len(self.complaints(refused, servers.with_threads(2))), 1)
+        self.assertEqual(self.complaints(refused, "nbd-server"), [])
+        self.assertEqual(self.complaints(backings.NotAvailable("no null device")), [])
+
+    def test_what_failed_is_told_with_its_reason(self):
+        self.assertEqual(self.complaints(loads.LoadFailed("fio failed")), ["structured 4k read, aionbd: fio failed"])
+
+    def test_what_is_not_offered_is_the_server_s_doing(self):
+        target = mock.Mock(endpoint=servers.Endpoint(path="/s"), export="")
+        with mock.patch("loads._run", return_value=('{"unavailable": "FUA is not offered"}', 0)):
+            self.assertRaisesRegex(backings.ServerLacks, "FUA", loads._client, named("4k write fua"),
+                                   backings.Backing("/x", 1 << 20), target, 1, 1, False)
+
+    def test_a_run_in_which_our_server_refused_everything_is_not_skipped(self):
+        compare = script("compare")
+        for why, status in ((backings.NotAvailable("no room"), compare.SKIPPED), (backings.ServerLacks("no FUA"), 1)):
+            plan, done, _ = ran(["4k write fua"], ["aionbd"], why)
+            with tempfile.TemporaryDirectory() as folder, said():
+                options = mock.Mock(smoke=True, size=1 << 20, file=Path(folder) / "file", output=Path(folder),
+                                    workloads=plan.workloads)
+                self.assertEqual(compare.finish_measuring(options, plan, done, {}), status, why)
+
+
 class NullStore(unittest.TestCase):
     def found(self, name, age_s):
         """What it is, where it was built so much later than aionbd."""
@@ -194,11 +267,14 @@ class NullStore(unittest.TestCase):
         self.assertEqual(self.found("aionbd", 5), "null_store")
 
     def test_one_that_is_older_than_aionbd_is_not_taken(self):
-        self.assertRaisesRegex(backings.NotAvailable, "null_store is older than aionbd", self.found, "aionbd", -1)
+        self.assertRaisesRegex(backings.ServerLacks, "null_store is older than aionbd", self.found, "aionbd", -1)
 
     def test_where_there_is_none_nothing_else_is_measured_in_its_place(self):
-        self.assertRaisesRegex(backings.NotAvailable, "no null_store beside aionbd", self.found, "aionbd", None)
-        self.assertRaisesRegex(backings.NotAvailable, "one loop", self.found, servers.with_threads(2), 5)
+        self.assertRaisesRegex(backings.ServerLacks, "no null_store beside aionbd", self.found, "aionbd", None)
+        # That is how compare makes it, and nothing that a build could have.
+        with self.assertRaisesRegex(backings.NotAvailable, "one loop") as caught:
+            self.found(servers.with_threads(2), 5)
+        self.assertNotIsInstance(caught.exception, backings.ServerLacks)
 
 
 class Growth(unittest.TestCase):

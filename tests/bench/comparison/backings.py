@@ -19,6 +19,10 @@ class NotAvailable(Exception):
     """This machine lacks what the workload needs."""
 
 
+class ServerLacks(NotAvailable):
+    """The server itself lacks it, on whatever machine: no excuse for our own in a smoke test."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Backing:
     path: str

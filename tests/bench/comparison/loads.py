@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import verification
-from backings import NotAvailable
+from backings import NotAvailable, ServerLacks
 
 GRACE_S = 120  # beyond the time a load should take
 
@@ -154,7 +154,7 @@ def _client(workload, backing, target, seconds, seed, verify):
             verification.stamp(backing.path, backing.size)
     figures = json.loads(output)
     if "unavailable" in figures:
-        raise NotAvailable(figures["unavailable"])
+        raise ServerLacks(figures["unavailable"])
     return figures, client_cpu_s
 
 

@@ -59,6 +59,7 @@ class Run:
         self.rounds = {}    # (workload, server) -> one dictionary of metrics for each round
         self.syscalls = {}  # (workload, server) -> (per I/O, by name)
         self.lacking = {}   # (workload, server) -> why there is nothing
+        self.refused = set()  # of these, where the server is why and not the machine
         self.failed = {}    # the same, when it should have worked
         self.loads = []     # the machine's load average at each round's beginning
 
@@ -91,6 +92,8 @@ class Run:
                     action(workload, server, self._made.get(workload.backing), number)
                 except backings.NotAvailable as lacking:
                     self.lacking[where] = str(lacking)
+                    if isinstance(lacking, backings.ServerLacks):
+                        self.refused.add(where)
                 except (loads.LoadFailed, RuntimeError, OSError) as failure:
                     self.failed[where] = str(failure)
 

@@ -178,6 +178,11 @@ def remember(names):
             with_threads(int(found.group(1)))
 
 
+def is_ours(name):
+    """aionbd, with however many threads."""
+    return name in SERVERS and SERVERS[name].program == "aionbd"
+
+
 def find_program(server, aionbd):
     return aionbd if server.program == "aionbd" else shutil.which(server.program)
 
@@ -192,9 +197,9 @@ def _program_beside(program, path):
     what it does tells nothing of this one."""
     other = (Path(program).parent / path).resolve()
     if not os.access(other, os.X_OK):
-        raise backings.NotAvailable(f"no {other.name} beside {Path(program).name}: build it")
+        raise backings.ServerLacks(f"no {other.name} beside {Path(program).name}: build it")
     if other.stat().st_mtime_ns < Path(program).stat().st_mtime_ns:
-        raise backings.NotAvailable(f"{other.name} is older than {Path(program).name}: build it again")
+        raise backings.ServerLacks(f"{other.name} is older than {Path(program).name}: build it again")
     return str(other)
 
 

@@ -36,17 +36,21 @@ def _complaints_on(workload, server, cell, count_syscalls):
             yield "the percentiles do not rise"
 
 
-def complaints(json_path, table, workloads, plan, lacking):
-    """What is wrong with a run that has ended, as sentences. What the machine lacks is no fault. That what was read
-    and written is right was seen to while it was measured."""
+def complaints(json_path, table, workloads, plan, done):
+    """What is wrong with a run that has ended, as sentences. What the machine lacks is no fault, and what a peer does
+    not offer is none; what ours does not is one. That what was read and written is right was seen to while it was
+    measured."""
     cells = json.loads(json_path.read_text(encoding="utf-8"))["cells"]
     for workload in workloads:
         for server in plan.servers:
             where = (workload.name, server)
             cell = cells.get(workload.name, {}).get(server)
             if cell is None:
-                if where not in lacking:
-                    yield f"{workload.name}, {server}: not measured, and nobody says why"
+                if where in done.refused and servers.is_ours(server):
+                    yield f"{workload.name}, {server}: {done.lacking[where]}"
+                elif where not in done.lacking:
+                    why = done.failed.get(where, "not measured, and nobody says why")
+                    yield f"{workload.name}, {server}: {why}"
                 continue
             yield from (f"{workload.name}, {server}: {what}"
                         for what in _complaints_on(workload, server, cell, plan.count_syscalls))

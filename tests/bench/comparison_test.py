@@ -247,6 +247,56 @@ class Smoke(unittest.TestCase):
                 self.assertEqual(compare.finish_measuring(options, plan, done, {}), status, why)
 
 
+class Files(unittest.TestCase):
+    """What lies behind the servers."""
+
+    @contextlib.contextmanager
+    def made(self, **patches):
+        """With a folder of the test's own in place of the memory's."""
+        with contextlib.ExitStack() as held:
+            disk, memory_folder = (Path(held.enter_context(tempfile.TemporaryDirectory())) for _ in range(2))
+            held.enter_context(mock.patch("backings.SHM", memory_folder))
+            for name, value in patches.items():
+                held.enter_context(mock.patch(f"backings.{name}", value))
+            yield held.enter_context(backings.Backings(disk / "file", 2 << 20)), disk, memory_folder
+
+    def test_a_file_whose_blocks_were_only_set_aside_is_written_in_full_and_once(self):
+        filling = mock.Mock(side_effect=backings.fill)
+        with self.made(fill=filling) as (made, disk, _):
+            with open(disk / "file", "wb") as opened:
+                os.posix_fallocate(opened.fileno(), 0, 2 << 20)
+            for kind in ("file", "dense-out", "file"):
+                path = Path(made.get(kind).path)
+                self.assertNotIn(bytes(64), path.read_bytes())
+            self.assertEqual(filling.call_count, 1)
+
+    def test_a_tmpfs_that_takes_no_direct_io_is_what_the_machine_lacks(self):
+        def refuse(path, flags, *more):
+            if flags & os.O_DIRECT:
+                raise OSError(22, "Invalid argument", str(path))
+            return opened(path, flags, *more)
+        opened = os.open
+        with self.made() as (made, _, _), mock.patch("os.open", refuse):
+            for _ in range(2):
+                self.assertRaisesRegex(backings.NotAvailable, "^tmpfs takes no direct I/O here$", made.get, "tmpfs")
+
+    def test_memory_that_can_be_had_counts_and_not_only_what_nobody_uses(self):
+        text = "MemTotal: 99 kB\nMemFree:          1 kB\nMemAvailable:    7 kB\n"
+        with mock.patch("backings.Path.read_text", return_value=text):
+            self.assertEqual(backings.free_memory(), 7 << 10)
+        self.assertGreater(backings.free_memory(), 0)
+
+    def test_where_memory_is_short_that_is_said_and_a_copy_s_source_lies_on_the_disk(self):
+        for free, where in ((3 << 20, "disk"), (5 << 20, "memory")):
+            with self.made(free_memory=lambda free=free: free) as (made, disk, memory_folder):
+                source = Path(made.get("dense-in").source)
+                self.assertEqual(source.parent, disk if where == "disk" else memory_folder)
+                about = {"dense-in": "copied from the same disk, for there is not enough free memory"}
+                self.assertEqual(made.about(), about if where == "disk" else {})
+                if where == "disk":
+                    self.assertRaisesRegex(backings.NotAvailable, "^not enough free memory$", made.get, "tmpfs")
+
+
 class NullStore(unittest.TestCase):
     def found(self, name, age_s):
         """What it is, where it was built so much later than aionbd."""

@@ -2,6 +2,7 @@
 import contextlib
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import mounts
 import verification
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 SHM = Path("/dev/shm")
 ZRAM_CONTROL = Path("/sys/class/zram-control")
 DATA_PERIOD = 16  # A sparse image has one block of data, 1 MiB, in sixteen.
@@ -33,6 +34,12 @@ class Backing:
     hole_begin: int = 0  # From here to the end it has no blocks when a measurement begins; 0: it has them all.
     reads_as_zeroes: bool = False  # All of it.
     about: str = ""
+
+
+def free_memory():
+    """Bytes that can be had without swapping: what is free, and the page cache that can be given up for it."""
+    found = re.search(r"(?m)^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(encoding="utf-8"))
+    return int(found.group(1)) * KIB if found else 0
 
 
 def fill(path, size, period=1):
@@ -106,9 +113,8 @@ class Backings:
         return self._made[kind]
 
     def _make_file(self):
-        if not self._file.exists() or self._file.stat().st_size != self._size \
-                or self._file.stat().st_blocks * 512 < self._size:
-            fill(self._file, self._size)
+        """Written in full even where it is there: blocks that were only set aside read as zeroes, without the disk."""
+        fill(self._file, self._size)
         self._stamp(self._file, self._size)
         return Backing(str(self._file), self._size)
 
@@ -122,10 +128,10 @@ class Backings:
         return path
 
     def _in_memory(self, suffix, size):
-        free = shutil.disk_usage(SHM).free if SHM.is_dir() else 0
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if free < size or available < 2 * size:
-            return None
+        if free_memory() < 2 * size:
+            raise NotAvailable("not enough free memory")
+        if not SHM.is_dir() or shutil.disk_usage(SHM).free < size:
+            raise NotAvailable(f"no room in {SHM}")
         path = SHM / f"aionbd-compare-{os.getpid()}.{suffix}"
         self._undo.callback(path.unlink, missing_ok=True)
         return path
@@ -133,8 +139,11 @@ class Backings:
     def _make_tmpfs(self):
         size = min(self._size, 1024 * MIB)
         path = self._in_memory("tmpfs", size)
-        if path is None:
-            raise NotAvailable("no room in /dev/shm")
+        path.touch()
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_DIRECT))
+        except OSError:  # before Linux 6.6
+            raise NotAvailable("tmpfs takes no direct I/O here") from None
         fill(path, size)
         self._stamp(path, size)
         return Backing(str(path), size, on_disk=False)
@@ -220,18 +229,22 @@ class Backings:
 
     # For nbdcopy. What is read comes from memory where there is room, so that the disk has one thing to do.
 
-    def _source(self, suffix, period):
-        path = self._in_memory(suffix, self._size // period) or self._beside(suffix)
+    def _with_source(self, backing, suffix, period):
+        about = ""
+        try:
+            path = self._in_memory(suffix, self._size // period)
+        except NotAvailable as why:
+            path, about = self._beside(suffix), f"copied from the same disk, for there is {why}"
         fill(path, self._size, period)
         if period == 1:
             self._stamp(path, self._size)
-        return str(path)
+        return dataclasses.replace(backing, source=str(path), about=about)
 
     def _make_dense_in(self):
-        return dataclasses.replace(self.get("file"), source=self._source("dense", 1))
+        return self._with_source(self.get("file"), "dense", 1)
 
     def _make_sparse_in(self):
-        return Backing(str(self._beside("sparse")), self._size, source=self._source("holes", DATA_PERIOD))
+        return self._with_source(Backing(str(self._beside("sparse")), self._size), "holes", DATA_PERIOD)
 
     def _make_dense_out(self):
         return self.get("file")

@@ -127,8 +127,8 @@ class Judge(unittest.TestCase):
             found = goals.behind(cells, workloads.ALL, servers.SERVERS)
             self.assertEqual(tuple(map(len, found)), expected, name)
 
-    def test_nobody_is_behind_the_file_itself(self):
-        cells = {"4k read depth 1": {"aionbd": cell(100), "raw": cell(200)}}
+    def test_nobody_is_behind_the_file_itself_nor_behind_himself(self):
+        cells = {"4k read depth 1": {"aionbd": cell(100), "raw": cell(200), servers.with_threads(2): cell(200)}}
         self.assertEqual(goals.behind(cells, workloads.ALL, servers.SERVERS), ([], []))
 
     def test_every_goal_is_about_a_workload_and_a_server_that_exist(self):

@@ -21,6 +21,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(HERE / "comparison"))
 
 import backings   # noqa: E402
+import charts     # noqa: E402
 import curves     # noqa: E402
 import goals      # noqa: E402
 import growth_report  # noqa: E402
@@ -295,6 +296,42 @@ class Files(unittest.TestCase):
                 self.assertEqual(made.about(), about if where == "disk" else {})
                 if where == "disk":
                     self.assertRaisesRegex(backings.NotAvailable, "^not enough free memory$", made.get, "tmpfs")
+
+
+@unittest.skipUnless(importlib.util.find_spec("matplotlib"), "no python3-matplotlib")
+class Charts(unittest.TestCase):
+    def bars_of(self, rows):
+        """[(workload's place, server, is hatched)] and the entries of the legend."""
+        import matplotlib
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+        figure = charts.figure_of(pyplot, rows, "title", "axis")
+        plot, = figure.axes
+        found = {(round(bar.get_x()), group.get_label()): bool(bar.get_hatch())
+                 for group in plot.containers if hasattr(group, "patches") for bar in group}
+        legend = [(text.get_text(), bool(patch.get_hatch()))
+                  for text, patch in zip(plot.get_legend().get_texts(), plot.get_legend().get_patches())]
+        pyplot.close(figure)
+        return found, legend
+
+    def test_a_bar_of_writes_that_are_in_the_page_cache_only_is_hatched(self):
+        row = {name: cell(100)["iops"] for name in ("aionbd", "nbdkit", servers.RAW)}
+        found, legend = self.bars_of({"4k write depth 1": row, "4k read depth 1": row, "4k write flush 32 x 8": row})
+        self.assertEqual(len(found), 9)
+        self.assertEqual([where for where, is_hatched in found.items() if is_hatched], [(0, "nbdkit")])
+        self.assertEqual(legend, [("aionbd", False), ("nbdkit", False), ("raw", False),
+                                  ("answers writes from the page cache", True)])
+        self.assertEqual(len(self.bars_of({"4k read depth 1": row})[1]), 3)
+
+    def test_a_chart_is_drawn_of_each_group_that_was_measured(self):
+        with tempfile.TemporaryDirectory() as folder:
+            result = {"cells": {"tls 4k read depth 32": {"aionbd": {"mb_per_s": cell(100)["iops"]}},
+                                "4k write fua": {"aionbd": {"iops": cell(100)["iops"]}}}}
+            drawn = charts.draw(result, Path(folder))
+            self.assertEqual([path.name for path in drawn], ["iops-4k.png", "tls.png"])
+            self.assertTrue(all(path.read_bytes().startswith(b"\x89PNG") for path in drawn))
+        self.assertTrue(charts.have_a_place(["4k write fua"]))
+        self.assertFalse(charts.have_a_place(["512 write on 4096"]))
 
 
 class NullStore(unittest.TestCase):

@@ -63,8 +63,7 @@ def _workload_lines(workload, cells, judged, columns):
     goal_of = {(goal["metric"], goal["against"]): goal for goal in judged if goal["workload"] == workload.name}
     yield f"\n{workload.name}" + (f"  ({workload.note})" if workload.note else "")
     for name, cell in row.items():
-        is_apart = name in servers.SERVERS and not servers.SERVERS[name].is_as_durable_for(workload)
-        line = f"  {('~' if is_apart else ' ') + name:17}"
+        line = f"  {('~' if servers.is_apart(name, workload) else ' ') + name:17}"
         line += "".join(f"{_number(cell, metric, digits):>9}" for _, metric, digits in columns)
         yield f"{line}{_spread(cell):>6}"
     ratios = [("rate/qemu", goals.RATE, "qemu-native"), ("CPU/qemu", goals.CPU, "qemu-native"),

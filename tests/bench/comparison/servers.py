@@ -183,6 +183,11 @@ def is_ours(name):
     return name in SERVERS and SERVERS[name].program == "aionbd"
 
 
+def is_apart(name, workload):
+    """Whether it answers the writes of this workload from the page cache, where nothing asks for more."""
+    return name in SERVERS and not SERVERS[name].is_as_durable_for(workload)
+
+
 def find_program(server, aionbd):
     return aionbd if server.program == "aionbd" else shutil.which(server.program)
 

@@ -215,12 +215,29 @@ class Results(unittest.TestCase):
 
 
 class Smoke(unittest.TestCase):
-    def complaints(self, outcome, server="aionbd", name="structured 4k read"):
+    def complaints(self, outcome, server="aionbd", name="structured 4k read", *, table=None, drawn=None):
         plan, done, _ = ran([name], [server], outcome)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "compare.json"
             path.write_text(json.dumps({"cells": done.cells()}), encoding="utf-8")
-            return [*smoke.complaints(path, f"head\n{name}\n", plan.workloads, plan, done)]
+            table = f"head\n{name}\n" if table is None else table
+            return [*smoke.complaints(path, table, drawn, plan.workloads, plan, done)]
+
+    def test_a_cell_that_is_complete_and_in_the_table_and_on_a_chart_is_not_complained_of(self):
+        for drawn in (None, ["a.png"]):
+            self.assertEqual(self.complaints([metrics()], drawn=drawn), [])
+        self.assertEqual(self.complaints([metrics(p99_us=None)]), ["structured 4k read, aionbd: p99_us has no value"])
+
+    def test_another_workload_whose_name_begins_alike_does_not_stand_for_one_in_the_table(self):
+        name, longer = "4k read depth 32", "4k read depth 32 x 4"
+        for table, told in ((f"\n{longer}\n", [f"{name} is not in the table"]), (f"\n{longer}\n{name}\n", [])):
+            self.assertEqual(self.complaints([metrics()], name=name, table=table), told)
+        noted = named("4k write fua")
+        self.assertEqual(self.complaints([metrics()], name=noted.name, table=report.heading(noted)), [])
+
+    def test_where_charts_can_be_drawn_one_at_least_must_come_out(self):
+        self.assertEqual(self.complaints([metrics()], drawn=[]), ["no chart came out"])
+        self.assertEqual(self.complaints([metrics()], name="simple 256k read", drawn=[]), [])
 
     def test_what_our_server_refuses_is_a_fault_and_what_a_peer_or_the_machine_lacks_is_none(self):
         refused = backings.ServerLacks("structured replies are not offered")

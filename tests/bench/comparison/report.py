@@ -58,10 +58,14 @@ def _beside_line(workload, row, alone):
         yield "   p99 beside / alone: " + "   ".join(told)
 
 
+def heading(workload):
+    return workload.name + (f"  ({workload.note})" if workload.note else "")
+
+
 def _workload_lines(workload, cells, judged, columns):
     row = cells[workload.name]
     goal_of = {(goal["metric"], goal["against"]): goal for goal in judged if goal["workload"] == workload.name}
-    yield f"\n{workload.name}" + (f"  ({workload.note})" if workload.note else "")
+    yield f"\n{heading(workload)}"
     for name, cell in row.items():
         line = f"  {('~' if servers.is_apart(name, workload) else ' ') + name:17}"
         line += "".join(f"{_number(cell, metric, digits):>9}" for _, metric, digits in columns)

@@ -78,8 +78,12 @@ def write(folder, result, text):
 
 
 def draw(folder, result):
-    """What to say of the charts."""
+    """The charts that were drawn; None where nobody can draw."""
     try:
-        return f"and {len(charts.draw(result, folder))} charts"
+        return charts.draw(result, folder)
     except ImportError:
-        return "and no charts, for python3-matplotlib is not installed"
+        return None
+
+
+def in_words(drawn):
+    return "and no charts, for python3-matplotlib is not installed" if drawn is None else f"and {len(drawn)} charts"

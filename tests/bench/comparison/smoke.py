@@ -1,18 +1,20 @@
 """What --smoke demands of a run: that it is complete and right, never that it is fast."""
 import json
 
+import charts
 import measure
+import report
 import servers
 
 OF_A_SERVER = {"cpu_us_per_io", "switches_per_io", "peak_mib"}
-LATENCIES = {"p50_us", "p99_us", "p999_us"}
+LATENCIES = ("p50_us", "p99_us", "p999_us")
 ALWAYS = {"iops", "mb_per_s", "client_cpu_us_per_io"}
 
 
 def _wanted(workload, server, count_syscalls):
     wanted = set(ALWAYS)
     if workload.load != "copy":
-        wanted |= LATENCIES
+        wanted |= {*LATENCIES}
     if server != servers.RAW:
         wanted |= OF_A_SERVER | ({"syscalls_per_io"} if count_syscalls else set())
     if workload.beside:
@@ -24,23 +26,23 @@ def _complaints_on(workload, server, cell, count_syscalls):
     for metric in measure.METRICS:
         if metric not in cell:
             yield f"{metric} is missing"
-    wanted = _wanted(workload, server, count_syscalls)
-    for metric in wanted:
+    for metric in sorted(_wanted(workload, server, count_syscalls)):
         value = cell.get(metric)
         if value is None or not value["median"] > 0:
             yield f"{metric} has no value"
         elif not value["least"] <= value["median"] <= value["greatest"]:
             yield f"the median of {metric} lies outside of its range"
-    if LATENCIES <= wanted:
-        if not cell["p50_us"]["median"] <= cell["p99_us"]["median"] <= cell["p999_us"]["median"]:
-            yield "the percentiles do not rise"
+    percentiles = [cell[metric]["median"] for metric in LATENCIES if cell.get(metric)]
+    if percentiles != sorted(percentiles):
+        yield "the percentiles do not rise"
 
 
-def complaints(json_path, table, workloads, plan, done):
+def complaints(json_path, table, drawn, workloads, plan, done):
     """What is wrong with a run that has ended, as sentences. What the machine lacks is no fault, and what a peer does
     not offer is none; what ours does not is one. That what was read and written is right was seen to while it was
-    measured."""
+    measured. `drawn` are the charts, None where nobody can draw."""
     cells = json.loads(json_path.read_text(encoding="utf-8"))["cells"]
+    headings = table.splitlines()
     for workload in workloads:
         for server in plan.servers:
             where = (workload.name, server)
@@ -54,5 +56,7 @@ def complaints(json_path, table, workloads, plan, done):
                 continue
             yield from (f"{workload.name}, {server}: {what}"
                         for what in _complaints_on(workload, server, cell, plan.count_syscalls))
-        if cells.get(workload.name) and f"\n{workload.name}" not in table:
+        if cells.get(workload.name) and report.heading(workload) not in headings:
             yield f"{workload.name} is not in the table"
+    if drawn is not None and not drawn and charts.have_a_place(cells):
+        yield "no chart came out"

@@ -29,6 +29,7 @@ import loads      # noqa: E402
 import machine    # noqa: E402
 import measure    # noqa: E402
 import memory     # noqa: E402
+import mounts     # noqa: E402
 import observe    # noqa: E402
 import report     # noqa: E402
 import results    # noqa: E402
@@ -77,9 +78,10 @@ def metrics(**more):
     return {"ios": 1, **{name: 1.0 for name in measure.METRICS}, **more}
 
 
-def ran(names, servers_of_run, outcome, *, made=None, rounds=1):
+def ran(names, servers_of_run, outcome, *, made=None, **settings):
     """A run that measured nothing: `outcome` is what measure.measure() gives, or raises, or is asked for."""
-    plan = run.Plan([named(name) for name in names], servers_of_run, {}, rounds, 1, Path("/x"), verify=True)
+    plan = run.Plan(**{"workloads": [named(name) for name in names], "servers": servers_of_run, "programs": {},
+                       "rounds": 1, "runtime_s": 1, "folder": Path("/x"), "verify": True, **settings})
     done = run.Run(plan, made or mock.Mock())
     with said() as text, mock.patch("backings.drop_all_caches"), mock.patch("measure.measure", side_effect=outcome):
         done.go()
@@ -92,7 +94,7 @@ def beside_writes():
 
 MACHINE = {"processor": "Some Processor", "processors": 2, "memory_mib": 4096, "kernel": "6.1", "file_system": "ext4",
            "disk": "vda", "scheduler": "none [mq-deadline] kyber", "rotational": "0", "fio": "fio-3.33",
-           "huge_pages": "always [madvise] never", "versions": {"qemu": "/opt/somebody/qemu-nbd 7.2", "aionbd": "aionbd 1"}}
+           "huge_pages": "always [madvise] never", "versions": {"qemu": "qemu-nbd 7.2", "aionbd": "aionbd 1"}}
 SETTINGS = {"rounds": 3, "runtime_s": 2, "size": 2 << 30, "servers": ["aionbd", "aionbd, 2 threads"], "as_root": True,
             "load_average_before_rounds": [0.1, 2.5], "about_files": {}}
 
@@ -170,11 +172,44 @@ class Results(unittest.TestCase):
         servers.remember(SETTINGS["servers"])
         return results.of(MACHINE, SETTINGS, plan, done)
 
-    def test_the_table_begins_with_the_machine_and_names_neither_its_paths_nor_its_host(self):
+    def test_the_table_begins_with_the_machine(self):
         text = results.text_of(self.result())
         self.assertRegex(text, r"\AProcessors: +2 x Some Processor\n.*\n.*Linux 6\.1\n.*mq-deadline; ext4\n")
         self.assertIn("qemu-nbd 7.2; aionbd 1; fio-3.33", text)
-        self.assertNotIn("somebody", text)
+
+    def test_a_program_that_says_where_it_lies_is_not_quoted(self):
+        with tempfile.TemporaryDirectory(prefix="some body ") as folder:
+            program = Path(folder) / "qemu-nbd"
+            program.write_text('#!/bin/sh\necho "$0 7.2 (Debian), of /opt/somebody/there"\n', encoding="utf-8")
+            program.chmod(0o755)
+            facts = machine.facts(Path(folder) / "file", {"qemu": str(program)})
+            self.assertEqual(facts["versions"], {"qemu": "qemu-nbd 7.2 (Debian), of there"})
+            self.assertNotIn(folder, json.dumps(facts))
+            # Nor where an earlier run did so.
+            results.write(Path(folder), {**self.result(), "machine": {**MACHINE, "versions": {"x": "/opt/a/b 1"}}}, "")
+            self.assertEqual(results.load(Path(folder))["machine"]["versions"], {"x": "b 1"})
+
+    def test_reasons_are_kept_without_the_folders_that_are_this_machine_s(self):
+        hidden = machine.folders_to_hide("/data/x.img", Path("/data/tmp/aionbd-1"), {"aionbd": "/opt/aionbd/aionbd"},
+                                         {"ext4": "/mnt/of somebody", "xfs": None})
+        for said_of, kept in (("no room: '/data/x.img'", "no room: 'FOLDER/x.img'"),
+                              ("socket=/data/tmp/aionbd-1/a.sock", "socket=TEMPORARY/a.sock"),
+                              ("/mnt/of somebody is on tmpfs", "EXT4 is on tmpfs"),
+                              ("/opt/aionbd/aionbd: no", "PROGRAMS/aionbd: no"),
+                              ("/database and /var/data are others", "/database and /var/data are others"),
+                              (f"{HERE}/comparison/client.py", "AIONBD/tests/bench/comparison/client.py")):
+            self.assertEqual(machine.without_folders(said_of, hidden), kept)
+        self.assertNotIn("/", machine.folders_to_hide("/x.img", "/tmp/x", {}))
+
+    def test_a_run_keeps_its_reasons_so(self):
+        for why, kept in ((backings.NotAvailable("/data is full"), "lacking"), (OSError("/data is full"), "failed")):
+            _, done, _ = ran(["4k read depth 1"], ["aionbd"], why, hidden={"/data": "FOLDER"})
+            self.assertEqual(getattr(done, kept), {("4k read depth 1", "aionbd"): "FOLDER is full"})
+
+    def test_the_same_reason_is_told_once_of_all_that_it_concerns(self):
+        lacking = {(workload, server): "no nbdcopy" for workload in ("in", "out") for server in ("aionbd", "qemu")}
+        text = report.table([], {}, [], {**lacking, ("in", "raw"): "no server"})
+        self.assertEqual(text.split("Not measured:\n")[1], "  aionbd, qemu: no nbdcopy (in, out)\n  raw: no server (in)")
 
     def test_the_facts_of_this_machine_make_a_head(self):
         text = machine.head(machine.facts(Path(__file__).parent / "not-there-yet.img", {}), SETTINGS)
@@ -313,6 +348,83 @@ class Files(unittest.TestCase):
                 self.assertEqual(made.about(), about if where == "disk" else {})
                 if where == "disk":
                     self.assertRaisesRegex(backings.NotAvailable, "^not enough free memory$", made.get, "tmpfs")
+
+
+class WhatIsMissing(unittest.TestCase):
+    def without(self, *programs):
+        return mock.patch("shutil.which", lambda name, *_, **__: None if name in programs else f"/usr/bin/{name}")
+
+    def test_without_nbdcopy_the_copies_are_left_out_and_nothing_is_made_for_them(self):
+        made = mock.Mock()
+        with self.without("nbdcopy"):
+            _, done, _ = ran(["copy in dense", "4k read depth 32"], ["aionbd"], [metrics()], made=made)
+        self.assertEqual(done.lacking, {("copy in dense", "aionbd"): "no nbdcopy here, which is in libnbd-bin"})
+        self.assertEqual([*done.rounds], [("4k read depth 32", "aionbd")])
+        made.get.assert_called_once_with("file")
+
+    def test_what_can_be_done_without_is_named_once_each(self):
+        compare = script("compare")
+        for missing, workload, lines in (([], "copy in dense", 0), (["nbdcopy"], "4k read depth 1", 0),
+                                         (["nbdcopy", "fincore"], "copy in dense", 2)):
+            with self.without(*missing), said() as text:
+                compare.name_what_is_missing(mock.Mock(workloads=[named(workload)] * 2, syscalls_into=None))
+            self.assertEqual(len(text.getvalue().splitlines()), lines, missing)
+            self.assertTrue(all(name in text.getvalue() for name in missing * bool(lines)))
+
+    def test_without_fio_nothing_but_a_copy_can_be_measured(self):
+        with self.without("fio"):
+            for name, verify, lacks in (("4k read depth 1", False, True), ("4k write fua", False, True),
+                                        ("copy in dense", False, False), ("copy in dense", True, True)):
+                self.assertEqual(run.lacks_fio([named(name)], verify), lacks)
+
+
+class WhatIsLeft(unittest.TestCase):
+    """Of a run that did not go as it should."""
+
+    def finished(self, outcome, rounds):
+        compare = script("compare")
+        plan, done, _ = ran(["4k read depth 1"], ["aionbd"], outcome, rounds=rounds)
+        with tempfile.TemporaryDirectory() as name, said():
+            folder = Path(name)
+            options = mock.Mock(smoke=False, size=1 << 20, file=folder / "file", output=folder / "out")
+            status = compare.finish_measuring(options, plan, done, {})
+            if not options.output.exists():
+                return status, None, None
+            return status, results.load(options.output), (options.output / results.TEXT_NAME).read_text("utf-8")
+
+    def test_an_interrupted_run_says_how_much_of_it_was_done(self):
+        status, result, text = self.finished([metrics(), metrics(), KeyboardInterrupt], 5)
+        self.assertEqual(status, 1)
+        settings = result["settings"]
+        self.assertEqual((settings["rounds"], settings["rounds_wanted"], settings["interrupted"]), (2, 5, True))
+        self.assertIn("INTERRUPTED, 2 of 5 rounds were whole, each of 1 s", text.split("\n\n")[0])
+        self.assertEqual(result["cells"]["4k read depth 1"]["aionbd"]["rounds"], 2)
+
+    def test_a_whole_run_says_nothing_of_the_kind(self):
+        status, result, text = self.finished([metrics(), metrics()], 2)
+        self.assertEqual((status, result["settings"]["rounds"]), (0, 2))
+        self.assertNotIn("INTERRUPTED", text)
+
+    def test_a_run_that_was_interrupted_at_once_leaves_earlier_results_alone(self):
+        self.assertEqual(self.finished([KeyboardInterrupt], 2), (1, None, None))
+
+    def test_whatever_goes_wrong_in_one_measurement_the_others_are_kept(self):
+        for why in (ValueError("no JSON"), EOFError("closed"), KeyError("jobs"), subprocess.TimeoutExpired("fio", 1)):
+            status, result, _ = self.finished([metrics(), why], 2)
+            self.assertEqual((status, [*result["failed"]]), (1, ["4k read depth 1, aionbd"]))
+            self.assertEqual(result["cells"]["4k read depth 1"]["aionbd"]["rounds"], 1)
+
+    def test_what_cannot_be_taken_away_is_told_and_the_rest_goes(self):
+        with tempfile.TemporaryDirectory() as name, said() as text:
+            left = Path(name) / "file.sparse"
+            with backings.Backings(Path(name) / "file", 1 << 20) as made:
+                left.touch()
+                made._beside("sparse")
+                for why in (OSError(16, "zram is busy"), mounts.CannotMount("umount: target is busy"), KeyboardInterrupt()):
+                    made._undo.callback(mock.Mock(side_effect=why))
+            self.assertFalse(left.exists())
+        self.assertRegex(text.getvalue(), r"(?s)interrupted.*umount: target is busy.*zram is busy")
+        self.assertEqual(len(text.getvalue().splitlines()), 3)
 
 
 @unittest.skipUnless(importlib.util.find_spec("matplotlib"), "no python3-matplotlib")

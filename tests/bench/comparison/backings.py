@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import mounts
@@ -78,6 +79,19 @@ def drop_all_caches():
             Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
+def take_away(action, *words, **more):
+    """What cannot be taken away, or not in time, is told: no reason to lose what was measured."""
+    try:
+        action(*words, **more)
+    except (OSError, mounts.CannotMount, subprocess.SubprocessError, KeyboardInterrupt) as why:
+        print(f"left behind: {str(why) or 'interrupted'}", file=sys.stderr)
+
+
+class _Undo(contextlib.ExitStack):
+    def callback(self, action, /, *words, **more):
+        return super().callback(take_away, action, *words, **more)
+
+
 class Backings:
     """Makes what workloads ask for, keeps it until the end, and then takes everything away but the file."""
 
@@ -85,11 +99,11 @@ class Backings:
         """`folders`: of file systems that are there already, by their kind. `verify`: what is read will be compared;
         see verification.py."""
         self._file, self._size = Path(file).resolve(), size  # Daemons leave the current directory.
-        self._folders = {kind: folder for kind, folder in (folders or {}).items() if folder}
+        self._folders = {kind: Path(folder).resolve() for kind, folder in (folders or {}).items() if folder}
         self._verify = verify
         self._mounted = {}  # kind -> folder
         self._made = {}
-        self._undo = contextlib.ExitStack()
+        self._undo = _Undo()
 
     def __enter__(self):
         return self
@@ -196,7 +210,7 @@ class Backings:
             folder = mounts.mount(kind, image, self._undo)
         elif mounts.kind_of(folder) != kind:
             raise NotAvailable(f"{folder} is on {mounts.kind_of(folder)} and not on {kind}")
-        self._mounted[kind] = Path(folder).resolve()
+        self._mounted[kind] = folder
         return self._mounted[kind]
 
     def _file_on(self, kind, name, begin_of_hole, size):

@@ -1,6 +1,7 @@
 """Runs one load against one target, and gives its figures in the same shape whatever made it."""
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,12 @@ GRACE_S = 120  # beyond the time a load should take
 
 class LoadFailed(Exception):
     pass
+
+
+def check(workload):
+    """Raises NotAvailable, before anybody has gone to the trouble of a file."""
+    if workload.load == "copy" and shutil.which("nbdcopy") is None:
+        raise NotAvailable("no nbdcopy here, which is in libnbd-bin")
 
 
 def _run(command, timeout_s):

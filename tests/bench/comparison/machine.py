@@ -23,6 +23,33 @@ def _first_line(*command):
     return done.stdout.strip().split("\n")[0]
 
 
+def _version(program, option):
+    """Some programs say where they lie."""
+    line = _first_line(program, option).replace(str(program), Path(program).name)
+    return without_paths(line)
+
+
+def without_paths(line):
+    """A line that names programs, without the folders they lie in: those are nobody's business."""
+    return re.sub(r"(?<!\S)/\S*/", "", line)
+
+
+def without_folders(text, folders):
+    """A reason as it may be published: with the names of `folders`, {path: name}, in the place of their paths."""
+    for path in sorted(folders, key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(path)}(?![\w.-])", folders[path], text)
+    return text
+
+
+def folders_to_hide(file, temporary, programs, mounted=None):
+    """{path: name} of all that a reason could name. `mounted`: {kind: folder} of file systems that are there."""
+    named = {os.path.expanduser("~"): "HOME", os.getcwd(): "CURRENT", str(Path(__file__).resolve().parents[3]): "AIONBD"}
+    named |= {str(Path(path).resolve().parent): "PROGRAMS" for path in programs.values()}
+    named |= {str(Path(folder).resolve()): kind.upper() for kind, folder in (mounted or {}).items() if folder}
+    named |= {str(Path(file).resolve().parent): "FOLDER", str(temporary): "TEMPORARY"}
+    return {path: name for path, name in named.items() if path.startswith("/") and path != "/"}
+
+
 def _disk_below(folder):
     """The kernel's folder of the whole disk; None where there is none, as below a network's file system. By number,
     for what a volume is called, or where it comes from, may name a host."""
@@ -49,7 +76,7 @@ def facts(file, programs):
             "scheduler": _read(queue / "scheduler"), "rotational": _read(queue / "rotational"),
             "huge_pages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
             "fio": _first_line("fio", "--version"),
-            "versions": {name: _first_line(path, "-V" if "nbd-server" in name else "--version")
+            "versions": {name: _version(path, "-V" if "nbd-server" in name else "--version")
                          for name, path in programs.items() if path}}
 
 
@@ -64,9 +91,9 @@ def _in_gib(size):
 
 
 def _versions(machine):
-    """Each once. Some programs say where they lie, which is nobody's business."""
+    """Each once."""
     lines = dict.fromkeys(filter(None, [*machine["versions"].values(), machine["fio"]]))
-    return "; ".join(re.sub(r"(?<!\S)/\S*/", "", line).removeprefix("This is ") for line in lines)
+    return "; ".join(line.removeprefix("This is ") for line in lines)
 
 
 def _disk_line(machine):
@@ -79,7 +106,10 @@ def _disk_line(machine):
 
 
 def _run_line(settings):
-    words = [f"{settings['rounds']} rounds of {settings['runtime_s']:g} s, a file of {_in_gib(settings['size'])}"]
+    rounds = f"{settings['rounds']} rounds"
+    if settings.get("interrupted"):
+        rounds = f"INTERRUPTED, {settings['rounds']} of {settings['rounds_wanted']} rounds were whole, each"
+    words = [f"{rounds} of {settings['runtime_s']:g} s, a file of {_in_gib(settings['size'])}"]
     if settings["as_root"]:
         words.append("as root")
     if settings["load_average_before_rounds"]:

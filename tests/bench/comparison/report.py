@@ -102,11 +102,13 @@ def table(workloads, cells, judged, lacking):
 
 def _lacking_lines(lacking):
     """The same reason once, with all that it concerns."""
-    concerned = {}
+    concerned, alike = {}, {}
     for (workload, server), why in lacking.items():
         concerned.setdefault((server, why), []).append(workload)
     for (server, why), names in concerned.items():
-        yield f"  {server}: {why} ({', '.join(names)})"
+        alike.setdefault((why, tuple(names)), []).append(server)
+    for (why, names), of_servers in alike.items():
+        yield f"  {', '.join(of_servers)}: {why} ({', '.join(names)})"
 
 
 def _behind_lines(title, found):

@@ -67,6 +67,9 @@ def text_of(result, judged=True):
 
 def load(folder):
     result = json.loads((folder / JSON_NAME).read_text(encoding="utf-8"))
+    # Earlier ones may have the folders in which the programs lay.
+    result["machine"]["versions"] = {name: machine.without_paths(line)
+                                     for name, line in result["machine"]["versions"].items()}
     servers.remember(result["settings"]["servers"])
     return result
 

@@ -3,16 +3,21 @@ its speed changes it for all."""
 import dataclasses
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import backings
 import loads
+import machine
 import measure
 import servers
 
 OVERHEAD_S = 0.9  # of a measurement, at first; then what it turned out to be
+
+# Of one measurement: what it cannot do, however badly, is lose the others.
+WENT_WRONG = (loads.LoadFailed, RuntimeError, OSError, EOFError, ValueError, LookupError, subprocess.SubprocessError)
 
 
 @dataclasses.dataclass
@@ -26,6 +31,11 @@ class Plan:
     verify: bool = False
     count_syscalls: bool = False
     keys: str = ""         # for workloads with TLS; see servers.make_keys()
+    hidden: dict = dataclasses.field(default_factory=dict)  # see machine.folders_to_hide()
+
+    def told(self, why):
+        """A reason as it is kept."""
+        return machine.without_folders(str(why), self.hidden)
 
 
 class Progress:
@@ -53,6 +63,12 @@ class Progress:
             print("\r" + " " * 78 + "\r", end="", file=sys.stderr)
 
 
+def in_turn(names, number):
+    """Nobody is always first: each round another one begins."""
+    turn = number % len(names)
+    return names[turn:] + names[:turn]
+
+
 class Run:
     def __init__(self, plan, made):
         self._plan, self._made = plan, made
@@ -62,6 +78,8 @@ class Run:
         self.refused = set()  # of these, where the server is why and not the machine
         self.failed = {}    # the same, when it should have worked
         self.loads = []     # the machine's load average at each round's beginning
+        self.rounds_done = 0
+        self.interrupted = False
 
     def go(self):
         plan = self._plan
@@ -73,29 +91,31 @@ class Run:
                 self.loads.append(os.getloadavg()[0])
                 backings.drop_all_caches()
                 self._pass(f"round {number + 1} of {plan.rounds}", number, progress, self._measure)
+                self.rounds_done += 1
             if plan.count_syscalls:
                 self._pass("system calls", 0, progress, self._count)
         except KeyboardInterrupt:
+            self.interrupted = True
             print("\ninterrupted: what follows is what there is", file=sys.stderr)
         progress.end()
 
     def _pass(self, title, number, progress, action):
-        for workload in self._plan.workloads:
-            # Nobody is always first: each round another one begins.
-            turn = number % len(self._plan.servers)
-            for server in self._plan.servers[turn:] + self._plan.servers[:turn]:
+        plan = self._plan
+        for workload in plan.workloads:
+            for server in in_turn(plan.servers, number):
                 progress.step(f"{title}: {workload.name}, {server}")
                 where = (workload.name, server)
                 if where in self.lacking or where in self.failed:
                     continue
                 try:
+                    loads.check(workload)
                     action(workload, server, self._made.get(workload.backing), number)
                 except backings.NotAvailable as lacking:
-                    self.lacking[where] = str(lacking)
+                    self.lacking[where] = plan.told(lacking)
                     if isinstance(lacking, backings.ServerLacks):
                         self.refused.add(where)
-                except (loads.LoadFailed, RuntimeError, OSError) as failure:
-                    self.failed[where] = str(failure)
+                except WENT_WRONG as failure:
+                    self.failed[where] = plan.told(failure)
 
     def _measure(self, workload, server, backing, number):
         metrics = measure.measure(self._plan, workload, server, backing, number + 1)
@@ -119,9 +139,6 @@ class Run:
         return cells
 
 
-def missing_tools(workloads, verify=False):
-    needed = {"fio": "fio", "client": None, "copy": "nbdcopy"}
-    wanted = {needed[workload.load] for workload in workloads} - {None}
-    if verify:
-        wanted.add("fio")  # It writes what is read and verified.
-    return sorted(tool for tool in wanted if shutil.which(tool) is None)
+def lacks_fio(workloads, verify=False):
+    """Whether it is wanted here, and is not there. It writes what is read and verified, too."""
+    return shutil.which("fio") is None and (verify or any(workload.load != "copy" for workload in workloads))

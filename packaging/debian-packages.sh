@@ -16,6 +16,8 @@ test_packages=(
   catch2 clang libclang-rt-dev clang-tidy clang-format
   libnbd-bin python3-libnbd nbdkit qemu-utils fio strace
   util-linux util-linux-extra mount e2fsprogs xfsprogs python3 procps iproute2
+  # Whom the measurements compare with, and their charts. nbd-server's service starts, finds no exports, and ends.
+  nbd-server python3-matplotlib
   # For the micro-benchmarks of the protocol core.
   libbenchmark-dev
   # Other people's TLS, and certificates that are wrong.

@@ -53,8 +53,8 @@ def draw(result, folder):
 
 
 def figure_of(pyplot, rows, title, axis):
-    """Bars: a group for each workload, a colour for each server, whiskers from the least to the greatest round. Those of
-    a server that answers these writes from the page cache are hatched: it does less."""
+    """Bars: a group for each workload, a colour for each server, whiskers from the least to the greatest round. Those
+    of a server that answers these writes from the page cache are hatched: it does less."""
     by_name = {workload.name: workload for workload in workloads.EVERY}
     named = [server for row in rows.values() for server in row]
     present = [server for server in dict.fromkeys([*COLOURS, *named]) if server in named]

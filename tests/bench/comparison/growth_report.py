@@ -3,6 +3,7 @@ import goals
 import machine
 import report
 
+JSON_NAME, TEXT_NAME, CHART_NAME = "growth.json", "growth.txt", "growth.png"
 COLUMNS = 3  # of the chart
 UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -44,9 +45,13 @@ def above_the_ceiling(points):
             if "ceiling_mib" in cell and cell["peak_mib"]["greatest"] > cell["ceiling_mib"]]
 
 
+def heading(curve):
+    return f"{curve.name}  ({curve.unit})"
+
+
 def _lines(curve, by_server):
     title = "IOPS" if curve.metric == "iops" else "MB/s"
-    yield f"\n{curve.name}  ({curve.unit})"
+    yield f"\n{heading(curve)}"
     yield f"  {'':18}{'':>9}{title:>10}{'p99 us':>10}{'CPU us':>9}{'switch':>9}{'MiB':>7}{'of':>6}"
     for server, points in by_server.items():
         for place, cell in points.items():
@@ -78,21 +83,27 @@ def table(facts, settings, curves, found, lacking, idle):
                       f"switches in {idle['seconds']} s"]
     lines += ["", LEGEND]
     if lacking:
-        lines += ["", "Not measured:", *(f"  {', '.join(map(str, where))}: {why}" for where, why in lacking.items())]
+        lines += ["", "Not measured:", *(f"  {where}: {why}" for where, why in named(lacking).items())]
     return "\n".join(lines) + report.warning_of_load(settings["load_average_before_rounds"], facts["processors"])
 
 
+def named(reasons):
+    """Keys of JSON are text."""
+    return {", ".join(map(str, where)): why for where, why in reasons.items()}
+
+
 def write(folder, result, curves, text):
+    """The charts that were drawn; None where nobody can draw."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "growth.json").write_text(report.as_json(result), encoding="utf-8")
-    (folder / "growth.txt").write_text(text + "\n", encoding="utf-8")
+    (folder / JSON_NAME).write_text(report.as_json(result), encoding="utf-8")
+    (folder / TEXT_NAME).write_text(text + "\n", encoding="utf-8")
     try:
         import matplotlib
     except ImportError:
         print("no chart, for python3-matplotlib is not installed")
-        return
+        return None
     matplotlib.use("Agg")
-    _draw([curve for curve in curves if result["curves"].get(curve.name)], result["curves"], folder / "growth.png")
+    return _draw([curve for curve in curves if result["curves"].get(curve.name)], result["curves"], folder / CHART_NAME)
 
 
 def group_of(curve):
@@ -100,11 +111,11 @@ def group_of(curve):
 
 
 def _draw(curves, found, path):
-    """For each group of curves the rate, and below it what a request costs."""
+    """For each group of curves the rate, and below it what a request costs. A list of the path, if there was any."""
     from matplotlib import pyplot
     groups = list(dict.fromkeys(map(group_of, curves)))
     if not groups:
-        return
+        return []
     columns = min(COLUMNS, len(groups))
     rows = -(-len(groups) // columns)
     figure, plots = pyplot.subplots(2 * rows, columns, figsize=(4.2 * columns, 6.4 * rows), squeeze=False)
@@ -123,6 +134,7 @@ def _draw(curves, found, path):
     figure.tight_layout()
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+    return [path]
 
 
 def _draw_one(curves, found, above, below):

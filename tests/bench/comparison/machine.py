@@ -43,7 +43,8 @@ def without_folders(text, folders):
 
 def folders_to_hide(file, temporary, programs, mounted=None):
     """{path: name} of all that a reason could name. `mounted`: {kind: folder} of file systems that are there."""
-    named = {os.path.expanduser("~"): "HOME", os.getcwd(): "CURRENT", str(Path(__file__).resolve().parents[3]): "AIONBD"}
+    aionbd = str(Path(__file__).resolve().parents[3])
+    named = {os.path.expanduser("~"): "HOME", os.getcwd(): "CURRENT", aionbd: "AIONBD"}
     named |= {str(Path(path).resolve().parent): "PROGRAMS" for path in programs.values()}
     named |= {str(Path(folder).resolve()): kind.upper() for kind, folder in (mounted or {}).items() if folder}
     named |= {str(Path(file).resolve().parent): "FOLDER", str(temporary): "TEMPORARY"}

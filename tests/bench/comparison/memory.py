@@ -25,8 +25,13 @@ def _in_flight(workload):
     return max(each, min(IN_FLIGHT, min(workload.depth, REQUESTS) * each))
 
 
+def of_a_connection():
+    """Whatever it asks for."""
+    return OF_A_CONNECTION + REQUESTS * OF_A_REQUEST
+
+
 def most(workload, disk_size, threads=1):
     """Bytes. Buffers come into being with the requests that need them, so there are no more than those in flight; those
     that are pooled, by huge pages, of which each loop has begun one at most."""
-    each = OF_A_CONNECTION + REQUESTS * OF_A_REQUEST + (OF_TLS if workload.tls else 0) + _in_flight(workload)
+    each = of_a_connection() + (OF_TLS if workload.tls else 0) + _in_flight(workload)
     return PROGRAM + workload.connections * each + threads * HUGE_PAGE + min(MAP_MAX, disk_size // REGION // 8)

@@ -2,7 +2,9 @@
 import json
 
 import charts
+import growth_report
 import measure
+import memory
 import report
 import servers
 
@@ -60,3 +62,34 @@ def complaints(json_path, table, drawn, workloads, plan, done):
             yield f"{workload.name} is not in the table"
     if drawn is not None and not drawn and charts.have_a_place(cells):
         yield "no chart came out"
+
+
+def complaints_on_growth(json_path, text, drawn, options):
+    """The same of `growth`, of which aionbd alone is measured here."""
+    result = json.loads(json_path.read_text(encoding="utf-8"))
+    why = {**result["not_available"], **result["failed"]}
+    headings = text.splitlines()
+    for curve in options.curves:
+        cells = result["curves"].get(curve.name, {}).get("aionbd", {})
+        for point in curve.points:
+            where = f"{curve.name}, aionbd, {point.place}"
+            if str(point.place) in cells:
+                yield from (f"{where}: {what}"
+                            for what in _complaints_on(point.workload, "aionbd", cells[str(point.place)], False))
+            elif where not in why:
+                yield f"{where}: not measured, and nobody says why"
+        if cells and growth_report.heading(curve) not in headings:
+            yield f"{curve.name} is not in the table"
+    if options.idle and not any(where.startswith("idle, ") for where in why):
+        yield from _complaints_on_idle(result["idle"])
+    if drawn is not None and not drawn and result["curves"]:
+        yield "no chart came out"
+
+
+def _complaints_on_idle(idle):
+    if idle is None:
+        yield "idle connections: not measured, and nobody says why"
+    elif not 0 < idle["bytes_each"] <= memory.of_a_connection():
+        yield f"idle connections: {idle['bytes_each']} bytes each cannot be"
+    elif idle["cpu_ns"] < 0 or idle["context_switches"] < 0:
+        yield "idle connections: less than nothing is used by them"

@@ -478,6 +478,12 @@ class Charts(unittest.TestCase):
         self.assertFalse(charts.have_a_place(["512 write on 4096"]))
 
 
+class Mounts(unittest.TestCase):
+    def test_of_file_systems_mounted_one_over_the_other_the_last_is_what_a_folder_is_on(self):
+        with mock.patch("mounts._run", return_value="tmpfs\next4"):
+            self.assertEqual(mounts.kind_of("/x"), "ext4")
+
+
 class NullStore(unittest.TestCase):
     def found(self, name, age_s):
         """What it is, where it was built so much later than aionbd."""

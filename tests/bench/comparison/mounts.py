@@ -61,4 +61,5 @@ def mount(kind, image, undo):
 
 
 def kind_of(folder):
-    return _run("findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(folder))
+    """Of several that were mounted there one over the other, the last."""
+    return _run("findmnt", "--noheadings", "--output", "FSTYPE", "--target", str(folder)).split()[-1]

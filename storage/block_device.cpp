@@ -26,7 +26,7 @@ operation::~operation() {
 block_device::block_device(const geometry& shape, const descriptors& file)
     : shape_(shape),
       file_(file),
-      syncs_(file.direct),
+      syncs_(file.buffered),
       may_have_holes_(shape.may_have_holes),
       dense_(shape.size),
       can_punch_hole_(shape.can_punch_hole),
@@ -175,11 +175,7 @@ void block_device::on_direct_written(void* owner, std::error_code failure) {
     note_reached(op, is_exact ? op.transfer_.reached() : op.rmw_.reached());
     const bool has_written = is_exact || op.rmw_.has_begun_to_write();
     // Direct writes want room when their blocks are to be allocated, before anything is written or synced.
-    // But where the file's end goes through the page cache, the system tells us in this way as well that it
-    // could not be written back, and never again.
-    const bool is_only_unplaced =
-        is_want_of_room(failure) && op.device_->shape_.direct_end == op.device_->shape_.size;
-    counts = op.durable && has_written && !is_only_unplaced;
+    counts = op.durable && has_written && !is_want_of_room(failure);
   }
   on_all_written(op, failure, counts);
 }

@@ -33,7 +33,9 @@ struct geometry {
 
 // Descriptors of the file, owned by whoever made them.
 struct descriptors {
-  int direct = -1;  // O_DIRECT; syncs and fallocate go here too. The same as `buffered` without direct I/O
+  int direct = -1;  // O_DIRECT; fallocate goes here too
+  // For the end that direct I/O cannot write, and for syncs. The same as `direct` where there is no such end,
+  // or no direct I/O.
   int buffered = -1;
 };
 

@@ -37,6 +37,9 @@ class sync_group {
     waiter* next = nullptr;
   };
 
+  // Syncs by `fd`. Linux tells each open file once that pages could not be written back, and it may be a
+  // durable write that hears of it: so where some of the file goes through the page cache, one by which no
+  // durable direct writes go.
   explicit sync_group(int fd) : fd_(fd) {}
 
   // Calls back when a sync that began after this call has ended. Any thread, the one that runs waiter.queue.

@@ -42,7 +42,7 @@ class Growth(unittest.TestCase):
         of_one = memory.PROGRAM + memory.HUGE_PAGE + 512 * memory.KIB
         for load, more in (({"depth": 1}, 4096), ({"block": 512, "depth": 2}, 8192), ({"depth": 256}, 128 * 4096),
                            ({"block": 32 << 20, "depth": 2}, 64 << 20), ({"block": 32 << 20, "depth": 9}, 64 << 20),
-                           ({"block": 3 << 20}, 4 << 20), ({"tls": True}, 4096 + 600 * 1024)):
+                           ({"block": 3 << 20}, 4 << 20), ({"tls": True}, 4096 + 700 * 1024)):
             self.assertEqual(memory.most(workloads.Workload("x", "fio", **load), 1 << 20), of_one + more, load)
         many = workloads.Workload("x", "fio", connections=10)
         self.assertEqual(memory.most(many, 0, threads=3),

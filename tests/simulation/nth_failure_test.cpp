@@ -264,9 +264,10 @@ void require_the_one_concerned_to_fail(busy_server& in, const storage::fake_disk
     REQUIRE(all.empty());
     return;
   }
-  // A durable write that failed may have been its sync, which was others' as well; and as these files have
-  // ends in the page cache, want of room may have been theirs.
-  if (disturbed.durable) {
+  // A durable write that failed may have been its sync, which was others' as well.
+  const bool is_sync_too =
+      disturbed.durable && (disturbed.op == io_op::buffered_write || !is_want_of_room(error));
+  if (is_sync_too) {
     std::erase_if(all, [&](const answer& each) {
       return is_durable(each.asked) && each.error == told_of_sync(error, each.asked.what) &&
              !touches(each.asked, disturbed);
@@ -295,7 +296,9 @@ bool survives_failure(const storage::geometry& shape, reply_mode mode, io_op op,
   }
   require_the_log_to_say(in, error);
   REQUIRE(in.has_only_what_was_asked_for());
-  require_news_of_a_failed_sync(in, op == io_op::sync || disturbed->durable, error);
+  const bool is_news =
+      op == io_op::sync || (disturbed->durable && (op == io_op::buffered_write || !is_want_of_room(error)));
+  require_news_of_a_failed_sync(in, is_news, error);
   for (auto& each : in.clients) each->hang_up();
   in.server.settle();
   REQUIRE(in.server.leftovers().empty());

@@ -65,7 +65,8 @@ fake_disk::~fake_disk() {
 }
 
 descriptors fake_disk::file() const {
-  return {.direct = shape_.direct_end == 0 ? buffered_fd : direct_fd, .buffered = buffered_fd};
+  return {.direct = shape_.direct_end == 0 ? buffered_fd : direct_fd,
+          .buffered = shape_.direct_end == shape_.size ? direct_fd : buffered_fd};
 }
 
 void fake_disk::complain(const char* what, const io_request& request) {
@@ -91,7 +92,7 @@ void fake_disk::take(io_request& request, fake_queue& home) {
 void fake_disk::check(const io_request& request) {
   const io_op op = request.op;
   if (op == io_op::sync) {
-    if (request.fd != file().direct) complain("wrong descriptor", request);
+    if (request.fd != file().buffered) complain("wrong descriptor", request);
     return;
   }
   if (request.length == 0) complain("empty", request);

@@ -61,7 +61,7 @@ class Server:
 
     def __init__(self, folder, arguments, prefix=(), environment=None, pass_fds=()):
         self._folder = folder
-        self._log = tempfile.NamedTemporaryFile(dir=folder, suffix=".log")
+        self._log = tempfile.NamedTemporaryFile(dir=folder, suffix=".log", delete=False)  # It goes with the folder.
         self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         notify_path = tempfile.mktemp(dir=folder, suffix=".notify")

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -638,6 +639,14 @@ class Figures(unittest.TestCase):
                 observe.Observation(running)._wait_for_children()
                 child.kill()
             self.assertEqual(sleep.called, waits, name)
+
+    def test_a_strace_that_does_not_end_is_given_up(self):
+        with tempfile.TemporaryDirectory() as folder:
+            calls = observe.SystemCalls(os.getpid(), folder)
+            calls._strace = subprocess.Popen(["sleep", "60"], preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+            with mock.patch("observe.STRACE_PATIENCE_S", 0.1), self.assertRaisesRegex(RuntimeError, "strace did not end"):
+                calls.__exit__()
+            self.assertIsNotNone(calls._strace.returncode)
 
     def test_sleeping_is_a_context_switch(self):
         before = observe.living_switches(os.getpid())

@@ -13,6 +13,7 @@ from pathlib import Path
 
 KIB = 1 << 10
 SAMPLE_PERIOD_S = 0.2
+STRACE_PATIENCE_S = 10  # It has been seen to wait for ever for a process whose threads died one after the other.
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -141,7 +142,12 @@ class SystemCalls:
 
     def __exit__(self, *_):
         self._strace.send_signal(signal.SIGINT)
-        self._strace.wait()
+        try:
+            self._strace.wait(timeout=STRACE_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._strace.kill()
+            self._strace.wait()
+            raise RuntimeError("strace did not end") from None
         for line in self._report.read_text().splitlines():
             fields = line.split()
             if len(fields) == 2 and fields[0].isdigit():

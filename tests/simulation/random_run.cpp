@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include "storage/sparse_read.hpp"
+
 namespace aionbd::tests {
 
 namespace {
@@ -18,9 +20,10 @@ constexpr std::size_t steps_max = 200'000;
 constexpr std::size_t much = std::size_t{1} << 20;
 constexpr std::uint32_t eio = 5, enospc = 28;
 
-// Small, so that everything meets everything.
+// Small, so that everything meets everything; but a few, which take their time, are large enough for reads
+// that leave out holes.
 storage::geometry shape_from(std::uint64_t number) {
-  constexpr std::array<std::array<std::uint32_t, 3>, 6> sizes{{
+  constexpr std::array<std::array<std::uint32_t, 3>, 7> sizes{{
       // bytes, of them direct, alignment
       {512, 512, 16},
       {517, 512, 16},
@@ -28,14 +31,17 @@ storage::geometry shape_from(std::uint64_t number) {
       {300, 0, 1},
       {64, 64, 64},
       {131, 128, 64},
+      {98'304, 98'304, 4096},
   }};
-  const auto& [size, direct, alignment] = sizes[number % sizes.size()];
-  const std::uint64_t abilities = number / sizes.size() % 4;
+  const bool is_large = number % 16 == 15;
+  const auto& [size, direct, alignment] = is_large ? sizes.back() : sizes[number % (sizes.size() - 1)];
+  const std::uint64_t abilities = number / 16 % 4;
   return {.size = size,
           .direct_end = direct,
           .alignment = alignment,
           .zeroing_granularity = 4 * alignment,
           .is_block_device = abilities == 3,
+          .may_have_holes = size > storage::sparse_read::length_min && abilities != 3,
           .can_punch_hole = abilities == 1,
           .can_zero_range = abilities != 0,
           .can_discard = abilities == 3};
@@ -105,6 +111,7 @@ void random_run::step() {
     case 1:
       if (requests_left_ == 0 || some.in_flight.size() == in_flight_max) return;
       --requests_left_;
+      if (shape_.may_have_holes && one_in(8)) return look_at_all(some, *some.talk);
       ask_something(some, *some.talk, shape_.alignment).failed_before = syncs_.count();
       return;
     case 2:

@@ -21,7 +21,7 @@ constexpr std::size_t requests_min = 10, requests_max = 50;
 accounted_run::accounted_run(std::uint64_t seed, std::uint64_t length)
     : generator_(seed),
       length_(length),
-      has_hang_ups_(one_in(4)),
+      has_hang_ups_(one_in(3)),
       history_(length),
       requests_left_(requests_min + random(requests_max - requests_min)) {}
 
@@ -59,15 +59,18 @@ accounted_run::pending accounted_run::record(const account& by, const protocol::
   switch (asked.what) {
     case command::write:
     case command::write_zeroes:
-      made = {kind::change, history_.begin_change(asked.offset, asked.length, value, durable)};
+      made = {kind::change, history_.begin_change(asked.offset, asked.length, value, durable, by.number),
+              durable};
       break;
     case command::trim:
-      made = {kind::trim, history_.begin_trim(asked.offset, asked.length, storage::fake_disk::discarded)};
+      made = {kind::trim,
+              history_.begin_trim(asked.offset, asked.length, storage::fake_disk::discarded, by.number),
+              durable};
       break;
     case command::read:
       return {kind::look, history_.begin_look(asked.offset, asked.length)};
     default:
-      return {kind::flush, history_.begin_flush()};
+      return {kind::flush, history_.begin_flush(by.number), true};
   }
   history_.put_behind(made.number, by.left_behind);
   return made;
@@ -94,6 +97,10 @@ accounted_run::pending accounted_run::settle(account& by, const answer& given) {
       history_.end_flush(settled.number, succeeded);
   }
   return settled;
+}
+
+bool accounted_run::may_be_told(const account& by) {
+  return std::ranges::any_of(by.in_flight, [](const auto& each) { return each.second.is_durable; });
 }
 
 void accounted_run::leave_all_behind(account& by) {

@@ -25,10 +25,12 @@ class accounted_run {
   struct pending {
     kind what = kind::flush;
     std::size_t number = 0;         // in the history
+    bool is_durable = false;        // or a flush: it is told of failed syncs
     std::size_t failed_before = 0;  // for who keeps count of failures: how many, when it was asked for
   };
   // Of one client, over all its connections.
   struct account {
+    std::size_t number = 0;                      // to the history, where syncs fail
     std::map<std::uint64_t, pending> in_flight;  // by cookie
     std::vector<std::size_t> left_behind;        // changes on connections it has hung up on
     std::size_t fenced = 0;                      // of these
@@ -54,6 +56,11 @@ class accounted_run {
     return by.in_flight[talk.ask(asked, byte_vector(is_write ? asked.length : 0, value))] = made;
   }
   template <typename Talk>
+  pending& ask_for_flush(account& by, Talk& talk) {
+    const protocol::request asked{.what = protocol::command::flush};
+    return by.in_flight[talk.ask(asked)] = record(by, asked, std::byte{0});
+  }
+  template <typename Talk>
   void look_at_all(account& by, Talk& talk, std::uint64_t origin = 0) {
     protocol::request all{.what = protocol::command::read, .length = length_};
     const pending made = record(by, all, std::byte{0});
@@ -65,6 +72,8 @@ class accounted_run {
   static bool was_not_fast(const answer& given);
   // An answer to one that is in flight; what it was.
   pending settle(account& by, const answer& given);
+  // It has asked for something by which it is told of failed syncs.
+  static bool may_be_told(const account& by);
   // The client hangs up without a word, whatever is under way.
   static void leave_all_behind(account& by);
 

@@ -14,15 +14,17 @@ history::history(std::size_t disk_length) : disk_length_(disk_length) {
   changes_.push_back({.length = disk_length, .is_durable = true, .is_certain = true, .began = 0, .ended = 0});
 }
 
-std::size_t history::begin_change(std::uint64_t offset, std::uint64_t length, std::byte value, bool durable) {
+std::size_t history::begin_change(std::uint64_t offset, std::uint64_t length, std::byte value, bool durable,
+                                  std::size_t by) {
   changes_.push_back(
-      {.offset = offset, .length = length, .value = value, .is_durable = durable, .began = ++now_});
+      {.offset = offset, .length = length, .value = value, .is_durable = durable, .by = by, .began = ++now_});
   return changes_.size() - 1;
 }
 
-std::size_t history::begin_trim(std::uint64_t offset, std::uint64_t length, std::byte dropped) {
+std::size_t history::begin_trim(std::uint64_t offset, std::uint64_t length, std::byte dropped,
+                                std::size_t by) {
   changes_.push_back(
-      {.offset = offset, .length = length, .value = dropped, .is_trim = true, .began = ++now_});
+      {.offset = offset, .length = length, .value = dropped, .is_trim = true, .by = by, .began = ++now_});
   return changes_.size() - 1;
 }
 
@@ -31,8 +33,8 @@ std::size_t history::begin_look(std::uint64_t offset, std::uint64_t length) {
   return looks_.size() - 1;
 }
 
-std::size_t history::begin_flush() {
-  flushes_.push_back({.began = ++now_});
+std::size_t history::begin_flush(std::size_t by) {
+  flushes_.push_back({.by = by, .began = ++now_});
   return flushes_.size() - 1;
 }
 
@@ -60,6 +62,14 @@ void history::put_behind(std::size_t later, const std::vector<std::size_t>& earl
   changes_.at(later).behind = earlier;
 }
 
+void history::fail_sync() {
+  failed_syncs_.push_back(++now_);
+}
+
+void history::tell_of_failed_syncs(std::size_t client) {
+  tellings_.push_back({client, ++now_});
+}
+
 void history::cut_power(byte_vector left) {
   looks_.push_back(
       {.length = disk_length_, .seen = std::move(left), .is_after_a_cut = true, .began = ++now_});
@@ -71,12 +81,33 @@ void history::end(byte_vector image) {
   end_look(last, std::move(image));
 }
 
+bool history::has_failed_sync(moment from, moment to) const {
+  return std::ranges::any_of(failed_syncs_, [&](moment each) { return from < each && each < to; });
+}
+
+bool history::is_told(std::size_t client, moment from, moment to) const {
+  return std::ranges::any_of(tellings_, [&](const telling& each) {
+    return each.to == client && from < each.when && each.when < to;
+  });
+}
+
+bool history::is_durable_by_itself(const change& made) const {
+  if (!made.is_durable || !made.is_certain) return false;
+  return !has_failed_sync(made.began, made.ended) || !is_told(made.by, made.began, made.ended);
+}
+
+bool history::makes_durable(const flush& by, const change& made) const {
+  if (by.began < made.ended || by.ended == never) return false;
+  if (!has_failed_sync(made.began, by.ended)) return true;
+  return by.by == made.by && !is_told(made.by, made.began, by.ended);
+}
+
 // From when on a look cannot see anything older than this change.
 history::moment history::counts_from(const change& made, const look& by) const {
   if (!by.is_after_a_cut || made.ended == never) return made.ended;
-  moment durable = made.is_durable && made.is_certain ? made.ended : never;
+  moment durable = is_durable_by_itself(made) ? made.ended : never;
   for (const flush& each : flushes_) {
-    if (each.began > made.ended) durable = std::min(durable, each.ended);
+    if (makes_durable(each, made)) durable = std::min(durable, each.ended);
   }
   return durable;
 }
@@ -243,6 +274,7 @@ std::string history::story_of(std::uint64_t offset) const {
         (each.is_trim ? "trim to " : "change to ") + text(each.value) + when(each.began, each.ended);
     if (each.is_durable) line += ", durable";
     if (!each.is_certain && !each.is_trim) line += ", failed or not answered";
+    if (each.by != 0) line += ", by client " + std::to_string(each.by);
     if (each.fenced != never) line += ", fenced at " + std::to_string(each.fenced);
     lines.emplace(each.began, std::move(line));
   }
@@ -252,7 +284,13 @@ std::string history::story_of(std::uint64_t offset) const {
     lines.emplace(each.began, who + text(each.seen[offset - each.offset]) + when(each.began, each.ended));
   }
   for (const flush& each : flushes_) {
-    if (each.ended != never) lines.emplace(each.began, "flush" + when(each.began, each.ended));
+    if (each.ended == never) continue;
+    const std::string by = each.by != 0 ? " by client " + std::to_string(each.by) : "";
+    lines.emplace(each.began, "flush" + by + when(each.began, each.ended));
+  }
+  for (const moment each : failed_syncs_) lines.emplace(each, "a sync fails at " + std::to_string(each));
+  for (const auto& [to, told] : tellings_) {
+    lines.emplace(told, "client " + std::to_string(to) + " is told of it at " + std::to_string(told));
   }
   std::string story = "byte " + std::to_string(offset) + " has no explanation:";
   for (const auto& [began, line] : lines) story += "\n  " + line;

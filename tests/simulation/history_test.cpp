@@ -22,7 +22,7 @@ struct story : history {
   std::size_t looks() { return begin_look(0, disk); }
   void sees(std::size_t number, std::byte value) { end_look(number, all(value)); }
   void reads(std::byte value) { sees(looks(), value); }
-  void flushes() { end_flush(begin_flush(), true); }
+  void flushes(std::size_t by = 0) { end_flush(begin_flush(by), true); }
   void is_cut_to(std::byte value) { cut_power(all(value)); }
   bool holds() const { return contradiction().empty(); }
 };
@@ -253,6 +253,75 @@ TEST_CASE("a_flush_that_failed_or_is_under_way_promises_nothing") {
   waiting.is_cut_to(zero);
   CHECK_FALSE(waiting.holds());
 }
+
+// --- Syncs that fail: clients have the numbers 0 and 1, and all changes are those of 0
+
+TEST_CASE("what_a_failed_sync_lost_is_there_again_for_nobody_who_was_told") {
+  story told, not_told, another_was, flushed_before, written_after;
+  for (story* each : {&told, &not_told, &another_was, &flushed_before}) {
+    each->writes(A);
+    if (each == &flushed_before) each->flushes(1);
+    each->fail_sync();
+    if (each == &told) each->tell_of_failed_syncs(0);
+    if (each == &another_was) each->tell_of_failed_syncs(1);
+    each->flushes();
+    each->is_cut_to(zero);
+    CHECK(each->holds() == (each == &told));
+  }
+  written_after.fail_sync();
+  written_after.tell_of_failed_syncs(0);
+  written_after.writes(A);
+  written_after.flushes();
+  written_after.is_cut_to(zero);
+  CHECK_FALSE(written_after.holds());
+}
+
+TEST_CASE("the_flush_of_another_client_says_nothing_of_what_a_failed_sync_lost") {
+  for (const std::size_t by : {0U, 1U}) {
+    story before, meanwhile;
+    before.writes(A);
+    before.fail_sync();
+    before.flushes(by);
+    before.is_cut_to(zero);
+    CHECK(before.holds() == (by == 1));
+    meanwhile.writes(A);
+    const auto flush = meanwhile.begin_flush(by);
+    meanwhile.fail_sync();
+    meanwhile.end_flush(flush, true);
+    meanwhile.is_cut_to(zero);
+    CHECK(meanwhile.holds() == (by == 1));
+  }
+}
+
+TEST_CASE("what_is_under_way_when_a_client_is_told_may_be_lost_as_well") {
+  for (const bool is_told : {false, true}) {
+    story on;
+    const auto change = on.begin(A);
+    on.fail_sync();
+    if (is_told) on.tell_of_failed_syncs(0);
+    on.ends(change);
+    on.flushes();
+    on.is_cut_to(zero);
+    CHECK(on.holds() == is_told);
+  }
+}
+
+TEST_CASE("a_failed_sync_takes_nothing_that_was_durable_and_no_later_telling_does") {
+  for (const bool is_durable : {false, true}) {
+    story on;
+    on.writes(A, is_durable);
+    on.flushes();
+    on.fail_sync();
+    on.tell_of_failed_syncs(0);
+    on.writes(B);
+    on.is_cut_to(A);
+    CHECK(on.holds());
+    on.is_cut_to(zero);
+    CHECK_FALSE(on.holds());
+  }
+}
+
+// --- Durable changes
 
 TEST_CASE("a_durable_change_survives_a_power_cut_and_takes_nothing_with_it") {
   story on;

@@ -59,3 +59,9 @@ TEST_CASE("clients_that_do_not_hear_of_the_syncs_that_failed_for_others_are_noti
   const log_lines quiet;
   CHECK(noticed(defect::two_sync_groups, 100, "a connection was not told of a failed sync") >= 10);
 }
+
+TEST_CASE("clients_that_come_back_and_do_not_hear_of_the_syncs_that_failed_meanwhile_are_noticed") {
+  const log_lines quiet;
+  CHECK(noticed(defect::forgets_the_lost, 800, "a client that came back was not told of a failed sync") >=
+        10);
+}

@@ -44,6 +44,7 @@ class simulated_client {
   void hang_up() { stream_.end.close(); }
   // While it lives.
   server::connection& connection() { return *stream_.served.lock(); }
+  const std::weak_ptr<server::connection>& served() const { return stream_.served; }
 
   // Says, hears and lets everything happen until all that was asked is answered: the one answer, or all in
   // order of their arrival. Throws if one does not come, or is not as the specification has it.

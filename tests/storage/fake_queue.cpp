@@ -1,6 +1,7 @@
 #include "tests/storage/fake_queue.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
@@ -57,6 +58,7 @@ fake_disk::fake_disk(const geometry& shape, std::function<std::uint64_t(std::uin
       stable_(shape.size),
       completed_versions_(shape.size),
       stable_versions_(shape.size),
+      lost_versions_(shape.size),
       kinds_(shape.size / shape.zeroing_granularity + 1,
              shape.may_have_holes ? extent_kind::hole : extent_kind::data) {}
 
@@ -278,7 +280,7 @@ void fake_disk::finish(flight& moving) {
 void fake_disk::make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                             std::uint64_t length) {
   for (std::uint64_t i = 0; i < length; ++i) {
-    if (versions[i] < stable_versions_[offset + i]) continue;
+    if (versions[i] < stable_versions_[offset + i] || versions[i] <= lost_versions_[offset + i]) continue;
     stable_[offset + i] = content[i];
     stable_versions_[offset + i] = versions[i];
   }
@@ -359,11 +361,31 @@ std::vector<int> fake_disk::failed_syncs() const {
   return failed_syncs_;
 }
 
+std::uint64_t fake_disk::possible_losses() const {
+  const std::lock_guard guard(mutex_);
+  return possible_losses_;
+}
+
 void fake_disk::note_delivery(const io_request& request) {
-  if (request.op != io_op::sync || request.result >= 0) return;
+  const bool is_sync = request.op == io_op::sync;
+  if (request.result >= 0 || !(is_sync || (is_write(request.op) && request.durable))) return;
   const tests::memory_of mine(tests::memory_of::test);
   const std::lock_guard guard(mutex_);
-  failed_syncs_.push_back(static_cast<int>(-request.result));
+  ++possible_losses_;
+  if (is_sync) failed_syncs_.push_back(static_cast<int>(-request.result));
+  // A write that finds no room, or is not understood, has not come to its sync.
+  if (is_sync || request.result == -EIO) lose_some();
+}
+
+// Now that it is told, and not before: else a sync that began meanwhile, and covers the lost data as well,
+// could succeed for somebody who cannot have been told yet.
+void fake_disk::lose_some() {
+  if (random(3) == 0) return;
+  const std::uint64_t begin = random(2) == 0 ? 0 : random(shape_.size);
+  const std::uint64_t end = random(2) == 0 ? shape_.size : begin + 1 + random(shape_.size - begin);
+  for (std::uint64_t i = begin; i < end; ++i) {
+    if (stable_versions_[i] < completed_versions_[i]) lost_versions_[i] = completed_versions_[i];
+  }
 }
 
 std::uint64_t fake_disk::count(io_op op) const {

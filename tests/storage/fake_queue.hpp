@@ -1,6 +1,7 @@
 // A disk in memory and queues to it, for tests of all that lies above io_queue. The disk carries requests out
 // in a seeded random order and in pieces, may stop short or fail, and watches what no real disk tells:
-// alignment, changes in flight to the same place, what a power cut would leave.
+// alignment, changes in flight to the same place, what a power cut would leave. As under Linux, what a sync
+// failed to write may never be written, and later syncs succeed all the same.
 #pragma once
 
 #include <array>
@@ -75,6 +76,10 @@ class fake_disk {
   std::uint64_t failures_injected() const;
   // Errors of syncs, in the order in which those who wanted them were told.
   std::vector<int> failed_syncs() const;
+  // How often those who wanted something to be stable, durable writes among it, were told that it failed.
+  // Each time some of what was not stable may be lost: until it is written again reads see it, and syncs do
+  // not make it stable.
+  std::uint64_t possible_losses() const;
 
   std::uint64_t count(io_op op) const;
   struct record {
@@ -128,6 +133,7 @@ class fake_disk {
   void set_kind(extent_kind kind, std::uint64_t offset, std::uint64_t length);
   void finish(flight& moving);
   void note_delivery(const io_request& request);
+  void lose_some();
   void make_stable(std::uint64_t offset, const std::byte* content, const std::uint32_t* versions,
                    std::uint64_t length);
   std::uint64_t random(std::uint64_t limit) { return choose_(limit); }  // 0..limit-1
@@ -142,6 +148,7 @@ class fake_disk {
   std::vector<std::byte> stable_;
   std::vector<std::uint32_t> completed_versions_;
   std::vector<std::uint32_t> stable_versions_;
+  std::vector<std::uint32_t> lost_versions_;  // these, and older ones, become stable no more
   std::uint32_t version_ = 0;
   std::vector<extent_kind> kinds_;  // of each block
   bool finishes_at_once_ = false;
@@ -158,6 +165,7 @@ class fake_disk {
   std::vector<injection> injections_;
   std::uint64_t injected_ = 0;
   std::vector<int> failed_syncs_;
+  std::uint64_t possible_losses_ = 0;
   std::optional<record> last_disturbed_;
   std::array<std::uint64_t, op_count> counts_{};
   std::vector<record> log_;

@@ -12,6 +12,7 @@ import served
 from served import MIB
 
 RUNS = 120
+SIZE = 8 * MIB  # some of the runs take 256 KiB
 
 
 class Order(served.Facts):
@@ -23,7 +24,7 @@ class Order(served.Facts):
         print(done.stdout)
         return done
 
-    def _expect_explanation(self, *options, size=2 * MIB, first_seed=1):
+    def _expect_explanation(self, *options, size=SIZE, first_seed=1):
         image = self.sparse(size)
         with self.serve(image, *options) as server:
             done = self._record(first_seed, RUNS, image, server)
@@ -38,13 +39,13 @@ class Order(served.Facts):
 
     @served.loops
     def histories_of_an_odd_sized_file_have_an_explanation(self):
-        self._expect_explanation("--threads", 2, size=2 * MIB + 333, first_seed=2001)
+        self._expect_explanation("--threads", 2, size=SIZE + 333, first_seed=2001)
 
     def histories_of_buffered_io_have_an_explanation(self):
         self._expect_explanation("--io", "buffered", "--threads", 2, first_seed=3001)
 
     def clients_of_two_disks_that_pretend_to_be_one_are_noticed(self):
-        with self.serve(self.sparse(2 * MIB)) as one, self.serve(self.sparse(2 * MIB, "other.img")) as other:
+        with self.serve(self.sparse(SIZE)) as one, self.serve(self.sparse(SIZE, "other.img")) as other:
             done = self._record(1, RUNS, self.folder / "sparse.img", one, other)
             self.assertNotEqual(done.returncode, 0)
             self.assertIn("has no explanation", done.stdout)
@@ -60,7 +61,7 @@ class Order(served.Facts):
 
     def _expect_explanation_of_restarts(self, which, first_seed):
         """Nothing that was answered is lost, nothing of the old server comes late, and no start needs a repair."""
-        image, place = self.sparse(2 * MIB + 333), self.free_socket()
+        image, place = self.sparse(SIZE + 333), self.free_socket()
         arguments = ["--unix", place, "--threads", 2, image]
         is_over, found = threading.Event(), []
         with contextlib.ExitStack() as last:

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "storage/file_descriptor.hpp"
+#include "storage/sparse_read.hpp"
 
 namespace aionbd::tests {
 
@@ -73,12 +74,14 @@ std::string recorded_run::go() {
   return complaint_;
 }
 
-// A new disk is zeroes to the history.
+// A new disk is zeroes to the history. Where a read is long enough to leave out holes, they are one.
 void recorded_run::begin_with_zeroes() {
   client& first = clients_.front();
   for (;; connect(first)) {
-    const protocol::request zeroes{.what = command::write, .offset = arena_.offset, .length = arena_.length};
-    first.talk->ask(zeroes, byte_vector(arena_.length));
+    protocol::request zeroes{.what = command::write, .offset = arena_.offset, .length = arena_.length};
+    const bool are_holes = arena_.length >= storage::sparse_read::length_min;
+    if (are_holes) zeroes.what = command::write_zeroes;
+    first.talk->ask(zeroes, byte_vector(are_holes ? 0 : arena_.length));
     // The server may go away instead of answering.
     while (first.talk->move()) {
       const auto answers = first.talk->take_answers();

@@ -256,6 +256,10 @@ void block_device::on_flushed(void* owner, std::error_code failure) {
   operation& op = operation_of(owner);
   op.failure = failure;
   op.device_->hear_of_failed_syncs(op);
+  // Of a trim or a zeroing, some was done before this sync, and may have been lost by an earlier one.
+  if (!op.failure && op.kind != operation_kind::flush) {
+    op.failure = op.device_->syncs_.failure_since(op.failures_before_);
+  }
   finish(op);
 }
 

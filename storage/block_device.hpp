@@ -73,7 +73,8 @@ struct operation {
   range_lock::claim claim_;
   io_request message_;  // carries a granted claim, or an early end, to the queue's thread; looks up extents
   sync_group::waiter flush_;
-  void* owner_job_ = nullptr;  // the zeroing job of a trim or write_zeroes
+  std::uint64_t failures_before_ = 0;  // of a durable zeroing: syncs that had failed when it began
+  void* owner_job_ = nullptr;          // the zeroing job of a trim or write_zeroes
 };
 
 // Bytes. The memory is to be aligned to the geometry's alignment.

@@ -103,6 +103,17 @@ std::error_code sync_group::unheard_failure(sync_witness& witness) {
   return news;
 }
 
+std::uint64_t sync_group::failures() {
+  const std::lock_guard guard(mutex_);
+  return failures_;
+}
+
+std::error_code sync_group::failure_since(std::uint64_t failures) {
+  const std::lock_guard guard(mutex_);
+  if (failures == failures_) return {};
+  return failures < losses_end_ ? last_loss_ : last_failure_;
+}
+
 sync_witness sync_group::new_witness() {
   const std::lock_guard guard(mutex_);
   return {.failures_seen = untold_from_, .failures_before = untold_from_, .departures = departures_};

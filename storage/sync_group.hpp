@@ -52,6 +52,11 @@ class sync_group {
   // before one for want of room; it counts as heard.
   [[nodiscard]] std::error_code unheard_failure(sync_witness& witness);
 
+  // For a durable change that goes in steps: the sync at its end covers nothing that another one has failed
+  // to write in between, whoever was told of that.
+  [[nodiscard]] std::uint64_t failures();
+  [[nodiscard]] std::error_code failure_since(std::uint64_t failures);
+
   // A new client answers for nothing that happened before it, unless nobody has been told.
   [[nodiscard]] sync_witness new_witness();
 

@@ -58,6 +58,7 @@ void zeroing::start(block_device& device, operation& op) {
   }
   // Started from the drain, so that nothing ends inside submit().
   op.owner_job_ = job;
+  if (op.durable) op.failures_before_ = device.syncs_.failures();
   block_device::resume_later(op,
                              [](operation& ready) { static_cast<zeroing*>(ready.owner_job_)->next_step(); });
 }

@@ -91,11 +91,6 @@ bool history::is_told(std::size_t client, moment from, moment to) const {
   });
 }
 
-bool history::is_durable_by_itself(const change& made) const {
-  if (!made.is_durable || !made.is_certain) return false;
-  return !has_failed_sync(made.began, made.ended) || !is_told(made.by, made.began, made.ended);
-}
-
 bool history::makes_durable(const flush& by, const change& made) const {
   if (by.began < made.ended || by.ended == never) return false;
   if (!has_failed_sync(made.began, by.ended)) return true;
@@ -105,7 +100,7 @@ bool history::makes_durable(const flush& by, const change& made) const {
 // From when on a look cannot see anything older than this change.
 history::moment history::counts_from(const change& made, const look& by) const {
   if (!by.is_after_a_cut || made.ended == never) return made.ended;
-  moment durable = is_durable_by_itself(made) ? made.ended : never;
+  moment durable = made.is_durable && made.is_certain ? made.ended : never;
   for (const flush& each : flushes_) {
     if (makes_durable(each, made)) durable = std::min(durable, each.ended);
   }

@@ -110,7 +110,6 @@ class history {
 
   bool has_failed_sync(moment from, moment to) const;
   bool is_told(std::size_t client, moment from, moment to) const;
-  bool is_durable_by_itself(const change& made) const;
   bool makes_durable(const flush& by, const change& made) const;
   moment counts_from(const change& made, const look& by) const;
   std::vector<std::uint64_t> borders() const;

@@ -594,10 +594,12 @@ TEST_CASE("a_failure_of_one_kind_of_operation_fails_only_requests_that_use_it") 
     io_op op;
     std::vector<std::size_t> may_fail;  // which of the mixed load
   };
+  // A durable write that fails is a failed sync, and what durable trims and zeroings have done may be lost.
+  const std::vector<std::size_t> go_in_steps{8, 10};
   const std::vector<sample> samples{{io_op::read, {1, 2, 3, 4, 6, 7, 10}},
-                                    {io_op::write, {0, 1, 2, 4, 6, 10}},
+                                    {io_op::write, {0, 1, 2, 4, 6, 8, 10}},
                                     {io_op::buffered_read, {7}},
-                                    {io_op::buffered_write, {6, 9, 10}},
+                                    {io_op::buffered_write, {6, 8, 9, 10}},
                                     {io_op::sync, {5, 8, 10}},
                                     {io_op::punch_hole, {4, 8, 10}}};
   for (const sample& each : samples) {
@@ -609,15 +611,16 @@ TEST_CASE("a_failure_of_one_kind_of_operation_fails_only_requests_that_use_it") 
         CHECK(n > 0);
         break;
       }
-      std::size_t failed = 0;
+      std::size_t failed = 0, failed_at_once = 0;
       for (std::size_t i = 0; i < load.requests.size(); ++i) {
         if (!load.requests[i].failure()) continue;
         ++failed;
+        if (std::ranges::find(go_in_steps, i) == go_in_steps.end()) ++failed_at_once;
         CAPTURE(name_of(each.op), n, i);
         REQUIRE(std::ranges::find(each.may_fail, i) != each.may_fail.end());
       }
       REQUIRE(failed >= 1);
-      if (each.op != io_op::sync) REQUIRE(failed == 1);
+      if (each.op != io_op::sync) REQUIRE(failed_at_once <= 1);
       REQUIRE(load.is_usable());
     }
   }

@@ -28,11 +28,7 @@ void reply_writer::send() {
     if (!send_batch()) break;
   }
   if (first_ == nullptr && !failure_ && to_.has_unsent()) (void)to_.send_now({}, failure_);
-  if (failure_) {
-    // The peer may live, and would wait for ever for what is dropped here.
-    to_.shut_down();
-    return drop_all();
-  }
+  if (failure_) return give_up();
   if (first_ != nullptr || to_.has_unsent()) wait_until_writable();
 }
 
@@ -75,7 +71,9 @@ void reply_writer::release_first() {
   released_(done);
 }
 
-void reply_writer::drop_all() {
+// The peer may live, and would wait for ever for what is dropped here.
+void reply_writer::give_up() {
+  to_.shut_down();
   while (first_ != nullptr) release_first();
 }
 
@@ -90,8 +88,7 @@ void reply_writer::wait_until_writable() {
   } catch (const std::bad_alloc&) {
     // Nobody would come back to the rest: the stream is as good as broken.
     failure_ = std::make_error_code(std::errc::not_enough_memory);
-    to_.shut_down();
-    drop_all();
+    give_up();
   }
 }
 

@@ -34,7 +34,7 @@ class reply_writer {
  private:
   bool send_batch();
   void advance(std::size_t sent);
-  void drop_all();
+  void give_up();
   void wait_until_writable();
   void release_first();
 

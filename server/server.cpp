@@ -157,6 +157,7 @@ void server::pause_accepting(listener& from, const error_code& why) {
       if (!stopping_) accept_next(from);
     });
   } catch (const std::bad_alloc&) {
+    std::this_thread::sleep_for(accept_pause);
     accept_next(from);
   }
 }

@@ -86,7 +86,6 @@ class server {
   service_manager manager_;
   rare_line refusals_, accept_failures_;  // of the first loop's thread
   std::atomic<bool> stopping_ = false;
-  std::atomic<unsigned> readings_ = 0;    // of keys, asked for and not done
   std::optional<key_reader> key_reader_;  // first to go: it uses the keys and the files
 };
 

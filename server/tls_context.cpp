@@ -99,10 +99,13 @@ std::string use_revocations(X509_STORE* trusted, const std::vector<certificate>&
                             const std::string& path, const std::string& content,
                             std::vector<std::string>& warnings) {
   const ASN1_TIME* soonest = nullptr;
+  std::vector<bool> have_list(authorities.size());
   const auto lists = read_revocations(certificates_knob, path, content);
   for (const auto& each : lists) {
-    const bool is_known = std::any_of(authorities.begin(), authorities.end(),
-                                      [&](const auto& authority) { return is_signed_by(*each, *authority); });
+    bool is_known = false;
+    for (std::size_t at = 0; at < authorities.size(); ++at) {
+      if (is_signed_by(*each, *authorities[at])) have_list[at] = is_known = true;
+    }
     ERR_clear_error();
     if (!is_known) {
       throw tls_error(
@@ -115,13 +118,10 @@ std::string use_revocations(X509_STORE* trusted, const std::vector<certificate>&
     if (until != nullptr && (soonest == nullptr || ASN1_TIME_compare(until, soonest) < 0)) soonest = until;
     X509_STORE_add_crl(trusted, each.get());
   }
-  for (const auto& authority : authorities) {
-    const bool has_list = std::any_of(lists.begin(), lists.end(),
-                                      [&](const auto& each) { return is_signed_by(*each, *authority); });
-    ERR_clear_error();
-    if (has_list) continue;
+  for (std::size_t at = 0; at < authorities.size(); ++at) {
+    if (have_list[at]) continue;
     warnings.push_back(fmt::format("{} has no list of '{}': clients whose certificates it signed are refused",
-                                   path, subject_of(*authority)));
+                                   path, subject_of(*authorities[at])));
   }
   X509_STORE_set_flags(trusted, X509_V_FLAG_CRL_CHECK);
   if (soonest == nullptr) return "not revoked by ca-crl.pem";

@@ -91,8 +91,8 @@ void sync_group::note_failure(std::error_code failure) {
 
 std::error_code sync_group::unheard_failure(sync_witness& witness) {
   const std::lock_guard guard(mutex_);
-  if (witness.failures_seen == failures_) return {};
-  const std::error_code news = witness.failures_seen < losses_end_ ? last_loss_ : last_failure_;
+  const std::error_code news = news_since(witness.failures_seen);
+  if (!news) return {};
   witness.failures_seen = failures_;
   if (witness.is_gone) return news;
   const bool is_news_for_the_departed = witness.departures == departures_;
@@ -110,6 +110,10 @@ std::uint64_t sync_group::failures() {
 
 std::error_code sync_group::failure_since(std::uint64_t failures) {
   const std::lock_guard guard(mutex_);
+  return news_since(failures);
+}
+
+std::error_code sync_group::news_since(std::uint64_t failures) const {
   if (failures == failures_) return {};
   return failures < losses_end_ ? last_loss_ : last_failure_;
 }

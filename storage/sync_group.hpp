@@ -74,6 +74,8 @@ class sync_group {
   void begin(io_queue& queue);
   static void on_synced(io_request& request);
   void end();
+  // Of the failures after so many, what is told; under the lock.
+  std::error_code news_since(std::uint64_t failures) const;
 
   const int fd_;
   std::mutex mutex_;

@@ -13,6 +13,12 @@ const std::string not_told = "a connection was not told of a failed sync";
 const std::string twice = "a connection was told of a failed sync twice";
 
 struct telling : failed_syncs {
+  // A connection that is known by now.
+  listener present() const {
+    listener made;
+    is_there(made);
+    return made;
+  }
   // A flush that is asked for now and answered before anything else happens.
   std::string flush(listener& by, std::uint32_t error) const {
     return judge(by, count(), error, told_by::flush);
@@ -26,9 +32,7 @@ struct telling : failed_syncs {
 
 TEST_CASE("a_failed_sync_is_told_to_each_connection_once") {
   telling of;
-  telling::listener one, other;
-  of.is_there(one);
-  of.is_there(other);
+  telling::listener one = of.present(), other = of.present();
   of.fail(eio);
   CHECK(of.flush(one, eio) == fine);
   CHECK(of.flush(one, ok) == fine);
@@ -39,9 +43,7 @@ TEST_CASE("a_failed_sync_is_told_to_each_connection_once") {
 
 TEST_CASE("a_connection_that_is_not_told_is_noticed") {
   telling of;
-  telling::listener one, other;
-  of.is_there(one);
-  of.is_there(other);
+  telling::listener one = of.present(), other = of.present();
   of.fail(eio);
   CHECK(of.flush(one, eio) == fine);
   CHECK(of.flush(other, ok) == not_told);
@@ -72,8 +74,7 @@ TEST_CASE("a_flush_that_fails_for_want_of_room_is_noticed_unless_it_is_told_as_a
 TEST_CASE("what_is_under_way_when_a_sync_fails_may_be_told_or_not_but_what_follows_knows") {
   telling told, not_yet;
   for (telling* of : {&told, &not_yet}) {
-    telling::listener one;
-    of->is_there(one);
+    telling::listener one = of->present();
     const std::size_t asked = of->count();
     of->fail(eio);
     const bool is_told = of == &told;
@@ -86,8 +87,7 @@ TEST_CASE("what_is_under_way_when_a_sync_fails_may_be_told_or_not_but_what_follo
 
 TEST_CASE("two_flushes_of_one_connection_may_both_have_been_the_failed_syncs") {
   telling of;
-  telling::listener one;
-  of.is_there(one);
+  telling::listener one = of.present();
   const std::size_t asked = of.count();
   of.fail(eio);
   CHECK(of.judge(one, asked, eio, telling::told_by::flush) == fine);
@@ -98,8 +98,7 @@ TEST_CASE("two_flushes_of_one_connection_may_both_have_been_the_failed_syncs") {
 // The server was through with the first flush before the second failure, or after it.
 TEST_CASE("two_failures_may_be_told_as_one_or_one_by_one") {
   telling of;
-  telling::listener one;
-  of.is_there(one);
+  telling::listener one = of.present();
   const std::size_t asked = of.count();
   of.fail(eio);
   of.fail(eio);
@@ -148,9 +147,7 @@ TEST_CASE(
 
 TEST_CASE("want_of_room_that_hides_a_loss_is_noticed") {
   telling of;
-  telling::listener one, other;
-  of.is_there(one);
-  of.is_there(other);
+  telling::listener one = of.present(), other = of.present();
   of.fail(eio);
   of.fail(enospc);
   CHECK(of.change(one, eio) == fine);

@@ -54,6 +54,18 @@ struct device_world {
     run(disk, queue);
     if (request.times_done() != 1) FAIL("not done once");
   }
+  // By a client who hears of failed syncs, or by nobody.
+  std::error_code flush(sync_witness* by = nullptr) {
+    device_request flushing(device, operation_kind::flush);
+    flushing.op.witness = by;
+    carry_out(flushing);
+    return flushing.failure();
+  }
+  // Somebody else's, who is told.
+  void fail_a_sync() {
+    disk.fail_nth(io_op::sync, 0, EIO);
+    CHECK(flush() == input_output_error);
+  }
   void read_and_compare(std::uint64_t offset, std::uint64_t length) {
     device_request read(device, operation_kind::read, offset, length);
     carry_out(read);
@@ -329,18 +341,12 @@ TEST_CASE("rule 28: a_durable_write_survives_a_power_cut_without_a_flush") {
 TEST_CASE("rule 29: a_failed_sync_is_told_to_every_client_once_on_its_next_flush") {
   device_world world(shape_of(8192, 8192, 512));
   std::vector<sync_witness> witnesses(3, world.device.new_witness());
-  const auto flush_of = [&](sync_witness& witness) {
-    device_request flush(world.device, operation_kind::flush);
-    flush.op.witness = &witness;
-    world.carry_out(flush);
-    return flush.failure();
-  };
   world.disk.fail_nth(io_op::sync, 0, EIO);
-  CHECK(flush_of(witnesses[0]) == input_output_error);
-  CHECK_FALSE(flush_of(witnesses[0]));
-  CHECK(flush_of(witnesses[1]) == input_output_error);
-  CHECK_FALSE(flush_of(witnesses[1]));
-  CHECK_FALSE(flush_of(witnesses[0]));
+  CHECK(world.flush(&witnesses[0]) == input_output_error);
+  CHECK_FALSE(world.flush(&witnesses[0]));
+  CHECK(world.flush(&witnesses[1]) == input_output_error);
+  CHECK_FALSE(world.flush(&witnesses[1]));
+  CHECK_FALSE(world.flush(&witnesses[0]));
 
   // A durable change tells as well.
   device_request write(world.device, operation_kind::write, 0, 512);
@@ -353,16 +359,14 @@ TEST_CASE("rule 29: a_failed_sync_is_told_to_every_client_once_on_its_next_flush
   CHECK_FALSE(write.failure());
 
   sync_witness newcomer = world.device.new_witness();
-  CHECK_FALSE(flush_of(newcomer));
+  CHECK_FALSE(world.flush(&newcomer));
 }
 
 TEST_CASE("a_durable_zeroing_tells_of_a_failed_sync_too") {
   for (const operation_kind kind : {operation_kind::write_zeroes, operation_kind::trim}) {
     device_world world(shape_of(8192, 8192, 512));
     sync_witness witness = world.device.new_witness();
-    world.disk.fail_nth(io_op::sync, 0, EIO);
-    device_request foreign_flush(world.device, operation_kind::flush);
-    world.carry_out(foreign_flush);
+    world.fail_a_sync();
     device_request request(world.device, kind, 0, 4096);
     request.op.witness = &witness;
     world.carry_out(request);
@@ -378,9 +382,7 @@ TEST_CASE("a_durable_zeroing_tells_of_a_failed_sync_too") {
 TEST_CASE("a_sync_that_fails_for_want_of_room_does_not_hide_an_earlier_loss") {
   device_world world(shape_of(8192, 8192, 512));
   sync_witness witness = world.device.new_witness();
-  world.disk.fail_nth(io_op::sync, 0, EIO);
-  device_request foreign_flush(world.device, operation_kind::flush);
-  world.carry_out(foreign_flush);
+  world.fail_a_sync();
   world.disk.fail_nth(io_op::sync, 0, ENOSPC);
   device_request flush(world.device, operation_kind::flush);
   flush.op.witness = &witness;
@@ -414,9 +416,7 @@ TEST_CASE("a_durable_write_that_fails_by_itself_does_not_stand_for_the_news_of_a
   for (const int error : {ENOSPC, EDQUOT}) {
     device_world world(shape_of(8192, 8192, 512));
     sync_witness witness = world.device.new_witness();
-    world.disk.fail_nth(io_op::sync, 0, EIO);
-    device_request foreign_flush(world.device, operation_kind::flush);
-    world.carry_out(foreign_flush);
+    world.fail_a_sync();
     world.disk.fail_nth(io_op::write, 0, error);
     device_request write(world.device, operation_kind::write, 0, 512);
     write.filled_with(std::byte{1});

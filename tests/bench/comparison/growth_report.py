@@ -83,13 +83,8 @@ def table(facts, settings, curves, found, lacking, idle):
                       f"switches in {idle['seconds']} s"]
     lines += ["", LEGEND]
     if lacking:
-        lines += ["", "Not measured:", *(f"  {where}: {why}" for where, why in named(lacking).items())]
+        lines += ["", "Not measured:", *(f"  {where}: {why}" for where, why in report.named(lacking).items())]
     return "\n".join(lines) + report.warning_of_load(settings["load_average_before_rounds"], facts["processors"])
-
-
-def named(reasons):
-    """Keys of JSON are text."""
-    return {", ".join(map(str, where)): why for where, why in reasons.items()}
 
 
 def write(folder, result, curves, text):

@@ -147,5 +147,10 @@ def _rounded(value):
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
+def named(reasons):
+    """{where, a tuple: why} with keys for JSON, which are text."""
+    return {", ".join(map(str, where)): why for where, why in reasons.items()}
+
+
 def as_json(result):
     return json.dumps(_rounded(result), indent=1) + "\n"

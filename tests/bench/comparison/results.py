@@ -13,12 +13,8 @@ import workloads
 JSON_NAME, TEXT_NAME = "compare.json", "compare.txt"
 
 
-def _named(reasons):
-    """Keys of JSON are text. No workload has a comma in its name."""
-    return {f"{workload}, {server}": why for (workload, server), why in reasons.items()}
-
-
 def _unnamed(reasons):
+    """The opposite of report.named(): no workload has a comma in its name."""
     return {tuple(where.split(", ", 1)): why for where, why in reasons.items()}
 
 
@@ -44,7 +40,7 @@ def of(machine_facts, settings, plan, done):
     return judge({
         "machine": machine_facts, "settings": settings,
         "a_write_is_answered_when_it_is_in": {name: servers.SERVERS[name].durability for name in plan.programs},
-        "cells": done.cells(), "not_available": _named(done.lacking), "failed": _named(done.failed)})
+        "cells": done.cells(), "not_available": report.named(done.lacking), "failed": report.named(done.failed)})
 
 
 def add_system_calls(result, counted):
